@@ -1,0 +1,3 @@
+"""The database: tables, migrations, and one module for each thing that is stored."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The schema's history, for Alembic. `store.schema` runs it."""
+
+from __future__ import annotations

@@ -1,0 +1,310 @@
+"""The first schema."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make every table."""
+    op.create_table(
+        "api_keys",
+        sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty for a platform key"),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("scope", sa.String(length=16), nullable=False, comment="platform or tenant"),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False, comment="SHA-256 of the key, hex"),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
+    )
+    op.create_table(
+        "batches",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("webhook_id", sa.String(length=64), nullable=False),
+        sa.Column("first_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", name=op.f("pk_batches")),
+        comment="The batch of each lane that is under way; every retry sends the same bytes.",
+    )
+    op.create_table(
+        "endpoints",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False, comment="encrypted"),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_endpoints")),
+        sa.UniqueConstraint("tenant", "name", name=op.f("uq_endpoints_tenant_name")),
+    )
+    op.create_table(
+        "entities",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False, comment="event or group"),
+        sa.Column("slug", sa.String(length=255), nullable=False),
+        sa.Column("slug_key", sa.String(length=255), nullable=False),
+        sa.Column(
+            "alias", sa.String(length=255), nullable=False, comment="in full, by the template of its time"
+        ),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("spec", sa.Text(), nullable=False, comment="JSON"),
+        sa.Column("as_of", sa.BigInteger(), nullable=True),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("members_as_of", sa.BigInteger(), nullable=True),
+        sa.Column("members_revision", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "removals_confirmed",
+            sa.BigInteger(),
+            nullable=False,
+            comment="the generation up to which a bulk removal was confirmed",
+        ),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("archived_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_entities")),
+    )
+    op.create_index("ix_entities_alias", "entities", ["alias"], unique=False)
+    op.create_index("ix_entities_slug", "entities", ["tenant", "kind", "slug_key"], unique=False)
+    op.create_index(
+        "uq_entities_live",
+        "entities",
+        ["tenant", "kind", "slug_key"],
+        unique=True,
+        sqlite_where=sa.text("archived_at IS NULL"),
+        postgresql_where=sa.text("archived_at IS NULL"),
+    )
+    op.create_table(
+        "held_events",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("room_id", sa.String(length=255), nullable=False),
+        sa.Column("event_id", sa.String(length=255), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_held_events")),
+        sa.UniqueConstraint("room_id", "event_id", name=op.f("uq_held_events_room_id_event_id")),
+        comment="Events of rooms not known yet, in the order of their arrival.",
+    )
+    op.create_index("ix_held_events_received_at", "held_events", ["received_at"], unique=False)
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty outside tenants"),
+        sa.Column("caller", sa.String(length=64), nullable=False, comment="the id of the API key"),
+        sa.Column("route", sa.String(length=255), nullable=False, comment="method and path"),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("body_digest", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True, comment="NULL while the first request runs"),
+        sa.Column("response", sa.Text(), nullable=True, comment="NULL where it held a secret"),
+        sa.Column(
+            "work_ref",
+            sa.String(length=64),
+            nullable=True,
+            comment="what the request began, for taking it up again",
+        ),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "caller", "route", "key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False)
+    op.create_table(
+        "lanes",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("acked_sequence", sa.BigInteger(), nullable=False, comment="the last one OpenMeet took"),
+        sa.Column("head_sequence", sa.BigInteger(), nullable=False, comment="the last one there is to send"),
+        sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to send, or parked"),
+        sa.Column("attempts", sa.Integer(), nullable=False, comment="of the batch under way"),
+        sa.Column("parked_at", sa.BigInteger(), nullable=True),
+        sa.Column(
+            "waiting_since", sa.BigInteger(), nullable=True, comment="when the oldest event not taken came in"
+        ),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", name=op.f("pk_lanes")),
+    )
+    op.create_index(
+        "ix_lanes_due",
+        "lanes",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_table(
+        "members",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("user_ref", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=True, comment="an attendee's; groups have none"),
+        sa.PrimaryKeyConstraint("tenant", "entity_ref", "user_ref", name=op.f("pk_members")),
+    )
+    op.create_index("ix_members_user", "members", ["tenant", "user_ref"], unique=False)
+    op.create_table(
+        "messages",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False, comment='content["net.openmeet.id"]'),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("user_ref", sa.String(length=64), nullable=False),
+        sa.Column("transaction_id", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.Text(), nullable=True, comment="JSON; dropped once it is sent"),
+        sa.Column("event_id", sa.String(length=255), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("first_sent_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_messages")),
+    )
+    op.create_table(
+        "quarantine",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+        comment="Elements of transactions that are no events, raw.",
+    )
+    op.create_index("ix_quarantine_received_at", "quarantine", ["received_at"], unique=False)
+    op.create_table(
+        "room_events",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False, comment="NUL replaced; the body has it exactly"),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("origin", sa.String(length=8), nullable=False, comment="openmeet or matrix"),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False, comment="the client event, JSON"),
+        sa.PrimaryKeyConstraint("tenant", "position", name=op.f("pk_room_events")),
+        sa.UniqueConstraint("tenant", "event_id", name=op.f("uq_room_events_tenant_event_id")),
+        sa.UniqueConstraint(
+            "tenant", "room_ref", "sequence", name=op.f("uq_room_events_tenant_room_ref_sequence")
+        ),
+    )
+    op.create_table(
+        "rooms",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False, comment="claimed, open, orphan or former"),
+        sa.Column("claim", sa.String(length=64), nullable=False),
+        sa.Column(
+            "lock_alias", sa.String(length=255), nullable=False, comment="sent with createRoom, in full"
+        ),
+        sa.Column(
+            "alias",
+            sa.String(length=255),
+            nullable=True,
+            comment="the public one that OpenMeet was told, in full",
+        ),
+        sa.Column("room_id", sa.String(length=255), nullable=True),
+        sa.Column("room_version", sa.String(length=32), nullable=True),
+        sa.Column("log_id", sa.String(length=64), nullable=False),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_rooms")),
+        sa.UniqueConstraint("room_id", name=op.f("uq_rooms_room_id")),
+    )
+    op.create_index("ix_rooms_alias", "rooms", ["alias"], unique=False)
+    op.create_index("ix_rooms_claim", "rooms", ["claim"], unique=False)
+    op.create_index("ix_rooms_entity", "rooms", ["tenant", "entity_ref"], unique=False)
+    op.create_index(
+        "uq_rooms_in_use",
+        "rooms",
+        ["tenant", "entity_ref"],
+        unique=True,
+        sqlite_where=sa.text("state IN ('claimed', 'open')"),
+        postgresql_where=sa.text("state IN ('claimed', 'open')"),
+    )
+    op.create_table(
+        "service",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_service")),
+        comment="Facts about this installation: the homeserver it is for, the control room.",
+    )
+    op.create_table(
+        "sync",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=8), nullable=False, comment="user or entity"),
+        sa.Column("ref", sa.String(length=64), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("observed_generation", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to do"),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column(
+            "error", sa.Text(), nullable=True, comment="JSON {code, detail, at}; NULL once Synapse agrees"
+        ),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "subject", "ref", name=op.f("pk_sync")),
+    )
+    op.create_index(
+        "ix_sync_due",
+        "sync",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_table(
+        "tenants",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("tenant_id", sa.String(length=64), nullable=False, comment="as given"),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False, comment="JSON"),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("last_position", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", name=op.f("pk_tenants")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("slug", sa.String(length=255), nullable=False),
+        sa.Column("slug_key", sa.String(length=255), nullable=False),
+        sa.Column("placeholder", sa.Boolean(), nullable=False, comment="named by a member list, never PUT"),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("spec", sa.Text(), nullable=False, comment="JSON"),
+        sa.Column("as_of", sa.BigInteger(), nullable=True),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("user_id", sa.String(length=255), nullable=False),
+        sa.Column(
+            "registered_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when Synapse said that the account exists",
+        ),
+        sa.Column(
+            "profile_name", sa.Text(), nullable=True, comment="the display name Synapse has accepted last"
+        ),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_users")),
+        sa.UniqueConstraint("tenant", "slug_key", name=op.f("uq_users_tenant_slug_key")),
+        sa.UniqueConstraint("user_id", name=op.f("uq_users_user_id")),
+    )
+
+
+def downgrade() -> None:
+    """Refuse: going back is by backup."""
+    raise NotImplementedError("going back is by backup")

@@ -1,0 +1,170 @@
+"""Rooms: one row for each room that was ever asked for, with at most one in use for each entity.
+
+::
+
+    claimed ──id recorded──▶ open ──replaced──▶ former
+                              │
+    (a second room made for the same claim) ──▶ orphan, which the reconciler closes ──▶ former
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from openmeet_appservice.store.ids import NewId
+from openmeet_appservice.store.tables import rooms
+
+State = Literal["claimed", "open", "orphan", "former"]
+IN_USE = ("claimed", "open")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room of ours. *room_id* is None until one of the three ways to learn it has done so."""
+
+    tenant: str
+    ref: str
+    entity_ref: str
+    state: State
+    claim: str
+    lock_alias: str
+    alias: str | None
+    room_id: str | None
+    room_version: str | None
+    log_id: str
+
+
+def claim(
+    connection: Connection,
+    tenant: str,
+    entity_ref: str,
+    *,
+    claim: str,
+    lock_alias: str,
+    now: int,
+    new_id: NewId,
+) -> Room:
+    """Commit to making a room for the entity, before Synapse is asked.
+
+    Parameters
+    ----------
+    claim
+        Random; goes into the new room's ``m.room.create``.
+    lock_alias
+        The full alias sent with ``createRoom``, of which Synapse lets only one exist.
+    """
+    ref = new_id("room")
+    connection.execute(
+        insert(rooms).values(
+            tenant=tenant,
+            id=ref,
+            entity_ref=entity_ref,
+            state="claimed",
+            claim=claim,
+            lock_alias=lock_alias,
+            log_id=new_id("log"),
+            last_sequence=0,
+            created_at=now,
+        )
+    )
+    room = get(connection, tenant, ref)
+    assert room is not None
+    return room
+
+
+def get(connection: Connection, tenant: str, ref: str) -> Room | None:
+    """Return the room of that id of ours."""
+    return _read(connection.execute(select(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref)).first())
+
+
+def in_use(connection: Connection, tenant: str, entity_ref: str) -> Room | None:
+    """Return the room that the entity uses or is about to."""
+    return _read(
+        connection.execute(
+            select(rooms).where(
+                rooms.c.tenant == tenant, rooms.c.entity_ref == entity_ref, rooms.c.state.in_(IN_USE)
+            )
+        ).first()
+    )
+
+
+def of_entity(connection: Connection, tenant: str, entity_ref: str) -> list[Room]:
+    """Return every room the entity ever had, the oldest first."""
+    found = connection.execute(
+        select(rooms)
+        .where(rooms.c.tenant == tenant, rooms.c.entity_ref == entity_ref)
+        .order_by(rooms.c.created_at)
+    )
+    return [_room(row) for row in found]
+
+
+def by_room_id(connection: Connection, tenant: str, room_id: str) -> Room | None:
+    """Return the tenant's room with that Matrix id."""
+    return _read(
+        connection.execute(select(rooms).where(rooms.c.tenant == tenant, rooms.c.room_id == room_id)).first()
+    )
+
+
+def set_alias(connection: Connection, tenant: str, ref: str, alias: str | None) -> None:
+    """Record the public alias (in full) that points to the room, or that none does."""
+    connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(alias=alias))
+
+
+def set_state(connection: Connection, tenant: str, ref: str, state: State) -> None:
+    """Move the room to another state; see the module's picture."""
+    connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(state=state))
+
+
+def add_orphan(
+    connection: Connection, claimed: Room, room_id: str, room_version: str, *, now: int, new_id: NewId
+) -> None:
+    """Record a second room that was made for the same claim; harmless when it is known already."""
+    if connection.execute(select(rooms.c.id).where(rooms.c.room_id == room_id)).first() is not None:
+        return
+    connection.execute(
+        insert(rooms).values(
+            tenant=claimed.tenant,
+            id=new_id("room"),
+            entity_ref=claimed.entity_ref,
+            state="orphan",
+            claim=claimed.claim,
+            lock_alias=claimed.lock_alias,
+            room_id=room_id,
+            room_version=room_version,
+            log_id=new_id("log"),
+            last_sequence=0,
+            created_at=now,
+        )
+    )
+
+
+def ours(connection: Connection, tenant: str, room_ids: Iterable[str]) -> set[str]:
+    """Return which of these Matrix ids are rooms of the tenant."""
+    return set(
+        connection.execute(
+            select(rooms.c.room_id).where(rooms.c.tenant == tenant, rooms.c.room_id.in_(list(room_ids)))
+        ).scalars()
+    )
+
+
+def _read(row: Row[Any] | None) -> Room | None:
+    return None if row is None else _room(row)
+
+
+def _room(row: Row[Any]) -> Room:
+    return Room(
+        tenant=row.tenant,
+        ref=row.id,
+        entity_ref=row.entity_ref,
+        state=row.state,
+        claim=row.claim,
+        lock_alias=row.lock_alias,
+        alias=row.alias,
+        room_id=row.room_id,
+        room_version=row.room_version,
+        log_id=row.log_id,
+    )

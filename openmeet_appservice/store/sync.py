@@ -1,0 +1,236 @@
+"""What is still to be made true on the homeserver: one row for each user and each entity.
+
+A write of desired state raises ``generation`` and makes the row due; the reconciler, once Synapse agrees,
+sets ``observed_generation``. A row is worked on by one worker at a time::
+
+    idle ──touch──▶ due ──claim──▶ leased ──finish──▶ idle, or due again if touched meanwhile
+                     ▲               │
+                     ├──── fail ─────┤   due at the next attempt, the error kept
+                     └─ lease ends ──┘   the worker died; its late results are refused by the epoch
+
+While a row is leased its ``due_at`` is the end of the lease, so that a dead worker's rows come back by
+themselves; any other value there says that it was touched meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+from sqlalchemy import Connection, and_, case, insert, or_, select, update
+from sqlalchemy.sql import ColumnElement
+
+from openmeet_appservice.store.tables import sync
+
+Subject = Literal["user", "entity"]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncError:
+    """Why Synapse does not agree yet. *at* is in milliseconds since the epoch."""
+
+    code: str
+    detail: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """How far a user or entity has come. *due_at* is None when nothing is to do."""
+
+    generation: int
+    observed_generation: int
+    attempts: int
+    due_at: int | None
+    error: SyncError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One row, held by one worker until *until* (milliseconds since the epoch)."""
+
+    tenant: str
+    subject: Subject
+    ref: str
+    generation: int
+    attempts: int
+    epoch: int
+    until: int
+
+
+def touch(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> int:
+    """Say that the desired state has changed; return the new generation."""
+    row = _row(tenant, subject, ref)
+    generation = connection.execute(
+        update(sync)
+        .where(row)
+        .values(generation=sync.c.generation + 1, due_at=now, attempts=0)
+        .returning(sync.c.generation)
+    ).scalar_one_or_none()
+    if generation is not None:
+        return int(generation)
+    connection.execute(
+        insert(sync).values(
+            tenant=tenant,
+            subject=subject,
+            ref=ref,
+            generation=1,
+            observed_generation=0,
+            due_at=now,
+            attempts=0,
+            lease_epoch=0,
+        )
+    )
+    return 1
+
+
+def poke(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> None:
+    """Have the row compared again soon, though nothing new is wanted."""
+    connection.execute(update(sync).where(_row(tenant, subject, ref)).values(due_at=now))
+
+
+def status(connection: Connection, tenant: str, subject: Subject, ref: str) -> SyncStatus | None:
+    """Return how far it has come, None for what was never wanted."""
+    found = connection.execute(select(sync).where(_row(tenant, subject, ref))).one_or_none()
+    if found is None:
+        return None
+    return SyncStatus(
+        generation=found.generation,
+        observed_generation=found.observed_generation,
+        attempts=found.attempts,
+        due_at=found.due_at,
+        error=read_error(found.error),
+    )
+
+
+def claim_due(connection: Connection, *, now: int, lease: int, limit: int) -> list[Lease]:
+    """Take up to *limit* due rows, the longest due first, each for *lease* milliseconds."""
+    due = connection.execute(
+        select(
+            sync.c.tenant, sync.c.subject, sync.c.ref, sync.c.generation, sync.c.attempts, sync.c.lease_epoch
+        )
+        .where(sync.c.due_at <= now, or_(sync.c.lease_until.is_(None), sync.c.lease_until <= now))
+        .order_by(sync.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    taken = []
+    for row in due:
+        connection.execute(
+            update(sync)
+            .where(_row(row.tenant, row.subject, row.ref))
+            .values(lease_until=now + lease, due_at=now + lease, lease_epoch=row.lease_epoch + 1)
+        )
+        taken.append(
+            Lease(
+                tenant=row.tenant,
+                subject=row.subject,
+                ref=row.ref,
+                generation=row.generation,
+                attempts=row.attempts,
+                epoch=row.lease_epoch + 1,
+                until=now + lease,
+            )
+        )
+    return taken
+
+
+def renew(connection: Connection, lease: Lease, *, until: int) -> Lease | None:
+    """Hold the row until *until*; None when it was lost to another worker."""
+    kept = connection.execute(
+        update(sync)
+        .where(_held(lease))
+        .values(lease_until=until, due_at=case((sync.c.due_at == lease.until, until), else_=sync.c.due_at))
+    )
+    if kept.rowcount == 0:
+        return None
+    return Lease(
+        tenant=lease.tenant,
+        subject=lease.subject,
+        ref=lease.ref,
+        generation=lease.generation,
+        attempts=lease.attempts,
+        epoch=lease.epoch,
+        until=until,
+    )
+
+
+def finish(connection: Connection, lease: Lease, *, observed: int) -> bool:
+    """Record that Synapse agrees with generation *observed*; False when the lease was lost."""
+    done = connection.execute(
+        update(sync)
+        .where(_held(lease))
+        .values(
+            observed_generation=observed,
+            attempts=0,
+            error=None,
+            lease_until=None,
+            due_at=case((sync.c.due_at == lease.until, None), else_=sync.c.due_at),
+        )
+    )
+    return done.rowcount > 0
+
+
+def fail(connection: Connection, lease: Lease, error: SyncError, *, retry_at: int) -> bool:
+    """Record why it failed and when to try again; False when the lease was lost.
+
+    What was touched meanwhile is tried again at once.
+    """
+    failed = connection.execute(
+        update(sync)
+        .where(_held(lease))
+        .values(
+            attempts=case((sync.c.due_at == lease.until, lease.attempts + 1), else_=0),
+            error=orjson.dumps({"code": error.code, "detail": error.detail, "at": error.at}).decode(),
+            lease_until=None,
+            due_at=case((sync.c.due_at == lease.until, retry_at), else_=sync.c.due_at),
+        )
+    )
+    return failed.rowcount > 0
+
+
+def release_all(connection: Connection, *, now: int) -> int:
+    """End every lease; for a process that knows it is the only one. Returns how many there were."""
+    return connection.execute(
+        update(sync).where(sync.c.lease_until.is_not(None)).values(lease_until=None, due_at=now)
+    ).rowcount
+
+
+def retry_failed(connection: Connection, *, now: int) -> int:
+    """Have everything that failed tried again now, as after an outage; return how many there are."""
+    return connection.execute(
+        update(sync)
+        .where(sync.c.error.is_not(None), sync.c.due_at > now, sync.c.lease_until.is_(None))
+        .values(due_at=now)
+    ).rowcount
+
+
+def next_due(connection: Connection, *, now: int) -> int | None:
+    """Return when the next row becomes due (milliseconds since the epoch), None when none will."""
+    free = or_(sync.c.lease_until.is_(None), sync.c.lease_until <= now)
+    return connection.execute(
+        select(case((free, sync.c.due_at), else_=sync.c.lease_until).label("at"))
+        .where(sync.c.due_at.is_not(None))
+        .order_by("at")
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def pending(connection: Connection) -> int:
+    """Return how many rows are not as OpenMeet wants them."""
+    rows = connection.execute(select(sync.c.ref).where(sync.c.due_at.is_not(None)))
+    return len(rows.all())
+
+
+def read_error(stored: str | None) -> SyncError | None:
+    """Return the error that the column ``error`` holds."""
+    return None if stored is None else SyncError(**orjson.loads(stored))
+
+
+def _row(tenant: str, subject: str, ref: str) -> ColumnElement[bool]:
+    return and_(sync.c.tenant == tenant, sync.c.subject == subject, sync.c.ref == ref)
+
+
+def _held(lease: Lease) -> ColumnElement[bool]:
+    return and_(_row(lease.tenant, lease.subject, lease.ref), sync.c.lease_epoch == lease.epoch)

@@ -1,0 +1,326 @@
+"""Every table, in one place.
+
+Rules that hold for all of them:
+
+* The primary key begins with the tenant, and every query carries it. ``service``, ``held_events`` and
+  ``quarantine`` belong to no tenant: what they hold has not been attributed to one yet.
+* ``tenant``, ``slug_key`` and other ``…_key`` columns hold the ASCII lower-case form, because names are
+  compared without regard to case; the form that OpenMeet gave stands beside it.
+* ``…_at`` columns are milliseconds since the epoch. ``…_ref`` columns hold a generated id of ours;
+  ``room_id``, ``user_id`` and ``event_id`` are always Matrix's.
+* JSON is stored as text, exactly as it was written: PostgreSQL's ``jsonb`` reorders keys, which breaks
+  signatures, and refuses NUL characters, which Matrix allows.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column declared INTEGER.
+_serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+service = Table(
+    "service",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Facts about this installation: the homeserver it is for, the control room.",
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("tenant_id", String(64), nullable=False, comment="as given"),
+    Column("name", Text, nullable=False),
+    Column("settings", Text, nullable=False, comment="JSON"),
+    Column("revision", BigInteger, nullable=False),
+    Column("last_position", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("tenant", String(64), nullable=False, comment="empty for a platform key"),
+    Column("id", String(64), nullable=False),
+    Column("scope", String(16), nullable=False, comment="platform or tenant"),
+    Column("name", Text, nullable=False),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the key, hex"),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "id"),
+    UniqueConstraint("digest"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("slug", String(255), nullable=False),
+    Column("slug_key", String(255), nullable=False),
+    Column("placeholder", Boolean, nullable=False, comment="named by a member list, never PUT"),
+    Column("external_id", Text),
+    Column("spec", Text, nullable=False, comment="JSON"),
+    Column("as_of", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("registered_at", BigInteger, comment="when Synapse said that the account exists"),
+    Column("profile_name", Text, comment="the display name Synapse has accepted last"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "id"),
+    UniqueConstraint("tenant", "slug_key"),
+    UniqueConstraint("user_id"),
+)
+
+entities = Table(
+    "entities",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False, comment="event or group"),
+    Column("slug", String(255), nullable=False),
+    Column("slug_key", String(255), nullable=False),
+    Column("alias", String(255), nullable=False, comment="in full, by the template of its time"),
+    Column("external_id", Text),
+    Column("spec", Text, nullable=False, comment="JSON"),
+    Column("as_of", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    Column("members_as_of", BigInteger),
+    Column("members_revision", BigInteger, nullable=False),
+    Column(
+        "removals_confirmed",
+        BigInteger,
+        nullable=False,
+        comment="the generation up to which a bulk removal was confirmed",
+    ),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("archived_at", BigInteger),
+    PrimaryKeyConstraint("tenant", "id"),
+)
+Index(
+    "uq_entities_live",
+    entities.c.tenant,
+    entities.c.kind,
+    entities.c.slug_key,
+    unique=True,
+    sqlite_where=text("archived_at IS NULL"),
+    postgresql_where=text("archived_at IS NULL"),
+)
+Index("ix_entities_alias", entities.c.alias)
+Index("ix_entities_slug", entities.c.tenant, entities.c.kind, entities.c.slug_key)
+
+members = Table(
+    "members",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("entity_ref", String(64), nullable=False),
+    Column("user_ref", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("status", String(16), comment="an attendee's; groups have none"),
+    PrimaryKeyConstraint("tenant", "entity_ref", "user_ref"),
+    Index("ix_members_user", "tenant", "user_ref"),
+)
+
+sync = Table(
+    "sync",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("subject", String(8), nullable=False, comment="user or entity"),
+    Column("ref", String(64), nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("observed_generation", BigInteger, nullable=False),
+    Column("due_at", BigInteger, comment="NULL: nothing to do"),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, comment="JSON {code, detail, at}; NULL once Synapse agrees"),
+    Column("lease_until", BigInteger),
+    Column("lease_epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "subject", "ref"),
+)
+Index(
+    "ix_sync_due",
+    sync.c.due_at,
+    sqlite_where=text("due_at IS NOT NULL"),
+    postgresql_where=text("due_at IS NOT NULL"),
+)
+
+rooms = Table(
+    "rooms",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("entity_ref", String(64), nullable=False),
+    Column("state", String(16), nullable=False, comment="claimed, open, orphan or former"),
+    Column("claim", String(64), nullable=False),
+    Column("lock_alias", String(255), nullable=False, comment="sent with createRoom, in full"),
+    Column("alias", String(255), comment="the public one that OpenMeet was told, in full"),
+    Column("room_id", String(255)),
+    Column("room_version", String(32)),
+    Column("log_id", String(64), nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "id"),
+    UniqueConstraint("room_id"),
+    Index("ix_rooms_entity", "tenant", "entity_ref"),
+    Index("ix_rooms_claim", "claim"),
+    Index("ix_rooms_alias", "alias"),
+)
+Index(
+    "uq_rooms_in_use",
+    rooms.c.tenant,
+    rooms.c.entity_ref,
+    unique=True,
+    sqlite_where=text("state IN ('claimed', 'open')"),
+    postgresql_where=text("state IN ('claimed', 'open')"),
+)
+
+room_events = Table(
+    "room_events",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("room_ref", String(64), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("event_id", String(255), nullable=False),
+    Column("type", Text, nullable=False, comment="NUL replaced; the body has it exactly"),
+    Column("sender", Text, nullable=False),
+    Column("origin", String(8), nullable=False, comment="openmeet or matrix"),
+    Column("received_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False, comment="the client event, JSON"),
+    PrimaryKeyConstraint("tenant", "position"),
+    UniqueConstraint("tenant", "event_id"),
+    UniqueConstraint("tenant", "room_ref", "sequence"),
+)
+
+held_events = Table(
+    "held_events",
+    metadata,
+    Column("id", _serial, primary_key=True, autoincrement=True),
+    Column("room_id", String(255), nullable=False),
+    Column("event_id", String(255), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("room_id", "event_id"),
+    Index("ix_held_events_received_at", "received_at"),
+    comment="Events of rooms not known yet, in the order of their arrival.",
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", _serial, primary_key=True, autoincrement=True),
+    Column("received_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_quarantine_received_at", "received_at"),
+    comment="Elements of transactions that are no events, raw.",
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False, comment="encrypted"),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "id"),
+    UniqueConstraint("tenant", "name"),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("room_ref", String(64), nullable=False),
+    Column("acked_sequence", BigInteger, nullable=False, comment="the last one OpenMeet took"),
+    Column("head_sequence", BigInteger, nullable=False, comment="the last one there is to send"),
+    Column("due_at", BigInteger, comment="NULL: nothing to send, or parked"),
+    Column("attempts", Integer, nullable=False, comment="of the batch under way"),
+    Column("parked_at", BigInteger),
+    Column("waiting_since", BigInteger, comment="when the oldest event not taken came in"),
+    Column("lease_until", BigInteger),
+    Column("lease_epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref"),
+)
+Index(
+    "ix_lanes_due",
+    lanes.c.due_at,
+    sqlite_where=text("due_at IS NOT NULL"),
+    postgresql_where=text("due_at IS NOT NULL"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("room_ref", String(64), nullable=False),
+    Column("webhook_id", String(64), nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("body", Text, nullable=False, comment="exactly as it is signed"),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref"),
+    comment="The batch of each lane that is under way; every retry sends the same bytes.",
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False, comment='content["net.openmeet.id"]'),
+    Column("room_ref", String(64), nullable=False),
+    Column("user_ref", String(64), nullable=False),
+    Column("transaction_id", String(64), nullable=False),
+    Column("content", Text, comment="JSON; dropped once it is sent"),
+    Column("event_id", String(255)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("first_sent_at", BigInteger),
+    PrimaryKeyConstraint("tenant", "id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", String(64), nullable=False, comment="empty outside tenants"),
+    Column("caller", String(64), nullable=False, comment="the id of the API key"),
+    Column("route", String(255), nullable=False, comment="method and path"),
+    Column("key", String(255), nullable=False),
+    Column("body_digest", String(64), nullable=False),
+    Column("status", Integer, comment="NULL while the first request runs"),
+    Column("response", Text, comment="NULL where it held a secret"),
+    Column("work_ref", String(64), comment="what the request began, for taking it up again"),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "caller", "route", "key"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)

@@ -1,0 +1,119 @@
+"""Telling a part of the service that rows of interest have changed, so that it need not poll often.
+
+A wake-up carries nothing and may be lost: whoever waits looks at the database by itself every few seconds
+as well. A waiter takes a ticket before it looks, so that no change falls between looking and waiting::
+
+    ticket = wakeups.ticket("reconcile")
+    work = await database.write(sync.claim_due, …)
+    if not work:
+        await wakeups.wait("reconcile", ticket, timeout=5)
+
+On PostgreSQL wake-ups also reach the other replicas, through ``LISTEN`` and ``NOTIFY`` on one connection
+kept for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Literal
+
+import asyncpg
+
+Topic = Literal["reconcile", "reconciled", "deliver"]
+"""``reconcile``: desired state changed. ``reconciled``: some of it was applied. ``deliver``: new events."""
+
+CHANNEL = "openmeet_appservice"
+RECONNECT_AFTER = 5.0
+"""Seconds between attempts to listen again after the connection broke."""
+
+log = logging.getLogger(__name__)
+
+
+class Wakeups:
+    """Wake-ups within this process."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Topic, int] = {}
+        self._changed: dict[Topic, asyncio.Event] = {}
+
+    def wake(self, topic: Topic) -> None:
+        """Wake everyone who waits for *topic*."""
+        self._counts[topic] = self.ticket(topic) + 1
+        waited_for = self._changed.pop(topic, None)
+        if waited_for is not None:
+            waited_for.set()
+
+    def ticket(self, topic: Topic) -> int:
+        """Return a ticket that is used up by the next wake-up of *topic*."""
+        return self._counts.get(topic, 0)
+
+    async def wait(self, topic: Topic, ticket: int, timeout: float) -> bool:
+        """Wait until *topic* was woken since *ticket* was taken, at most *timeout* seconds.
+
+        Returns whether it was woken.
+        """
+        if self.ticket(topic) != ticket:
+            return True
+        changed = self._changed.setdefault(topic, asyncio.Event())
+        try:
+            async with asyncio.timeout(timeout):
+                await changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def start(self) -> None:
+        """Begin to hear from other processes."""
+
+    async def stop(self) -> None:
+        """Stop hearing from other processes."""
+
+
+class PostgreSQLWakeups(Wakeups):
+    """Wake-ups between all processes that use one PostgreSQL database. *url* is asyncpg's."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._listener: asyncio.Task[None] | None = None
+        self._outbox: asyncio.Queue[Topic] = asyncio.Queue()
+
+    def wake(self, topic: Topic) -> None:
+        super().wake(topic)
+        if self._listener is not None:
+            self._outbox.put_nowait(topic)
+
+    async def start(self) -> None:
+        self._listener = asyncio.create_task(self._run(), name="wakeups")
+
+    async def stop(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+            self._listener = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("wake-ups between replicas are down, polling goes on: %s", error)
+                await asyncio.sleep(RECONNECT_AFTER)
+
+    async def _listen(self) -> None:
+        connection = await asyncpg.connect(self._url, timeout=10)
+        try:
+            await connection.add_listener(CHANNEL, self._heard)
+            while True:
+                topics = {await self._outbox.get()}
+                while not self._outbox.empty():
+                    topics.add(self._outbox.get_nowait())
+                for topic in sorted(topics):
+                    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, topic)
+        finally:
+            connection.terminate()
+
+    def _heard(self, connection: object, sender: int, channel: str, payload: object) -> None:
+        if payload in ("reconcile", "reconciled", "deliver"):
+            super().wake(payload)
