@@ -11,12 +11,14 @@ where a class stands::
     │   ├── DatabaseInUse           another `run` holds this SQLite file
     │   ├── ForeignDatabase         made for another homeserver or another appservice
     │   ├── SchemaTooNew            a newer release wrote this database
-    │   └── SchemaTooOld            `migrate` first
+    │   ├── SchemaTooOld            `migrate` first
+    │   └── SecretUnreadable        encrypted with a key that is no longer configured
     ├── HomeserverError
     │   ├── HomeserverUnreachable   no usable answer: the outcome is unknown, never "no"
     │   ├── SynapseNotStarted       the throw-away Synapse of `dev` did not come up
     │   └── HomeserverRefused       Synapse answered with an error, `errcode` kept
     │       └── HomeserverLimited   429, with the time to wait
+    ├── NotReconciled               Synapse is not yet as OpenMeet wants it, and why
     ├── InvalidName                 an id, slug or alias that Matrix or the contract does not allow
     ├── OutboundRefused             a call to others that this service does not make
     │   ├── UrlRefused              the URL itself
@@ -83,6 +85,10 @@ class SchemaTooOld(StoreError):
     """The database has an older schema. Run `openmeet-appservice migrate` first."""
 
 
+class SecretUnreadable(StoreError):
+    """A stored secret opens with none of security.encryption_keys: put the lost key back among them."""
+
+
 class HomeserverError(OpenMeetError):
     """The homeserver did not do what was asked."""
 
@@ -121,6 +127,26 @@ class HomeserverLimited(HomeserverRefused):
     def __init__(self, errcode: str, error: str, retry_after: float | None) -> None:
         super().__init__(429, errcode, error)
         self.retry_after = retry_after
+
+
+class NotReconciled(OpenMeetError):
+    """Synapse is not as OpenMeet wants it.
+
+    Parameters
+    ----------
+    code
+        The stable name of the reason, shown as ``sync.last_error.code``.
+    detail
+        The reason for a person, and what to do about it.
+    patient
+        Trying again soon would change nothing: it takes a person, or a change on OpenMeet.
+    """
+
+    def __init__(self, code: str, detail: str, *, patient: bool = False) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.patient = patient
 
 
 class InvalidName(OpenMeetError):

@@ -1,0 +1,3 @@
+"""The local stack: a throw-away Synapse and a stand-in for OpenMeet."""
+
+from __future__ import annotations

@@ -1,0 +1,136 @@
+"""The instruments: what this program counts and times, for Prometheus.
+
+Everything is named ``openmeet_as_…`` and lives in one registry of our own, so that nothing else in the
+process can add names to it. No label takes a value that a caller can choose: no tenant, room or user.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(namespace="openmeet_as", registry=REGISTRY)
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SLOW = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 180.0, 600.0)
+
+# -- from Synapse
+
+TRANSACTIONS = Counter(
+    "openmeet_as_transactions_total",
+    "Transactions from the homeserver, by what became of them",
+    ["result"],
+    registry=REGISTRY,
+)
+TRANSACTION_SECONDS = Histogram(
+    "openmeet_as_transaction_seconds",
+    "Time from a transaction's first byte to its answer",
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+EVENTS_INGESTED = Counter(
+    "openmeet_as_events_ingested_total",
+    "Events written to the event log, by class of event",
+    ["event_class"],
+    registry=REGISTRY,
+)
+EVENTS_QUARANTINED = Counter(
+    "openmeet_as_events_quarantined_total",
+    "Elements of transactions that were not usable as events and were kept apart",
+    registry=REGISTRY,
+)
+HELD_DROPPED = Counter(
+    "openmeet_as_held_events_dropped_total",
+    "Events dropped because nobody claimed their room in time",
+    registry=REGISTRY,
+)
+
+# -- to Synapse
+
+HOMESERVER_REQUESTS = Counter(
+    "openmeet_as_homeserver_requests_total",
+    "Requests to the homeserver, by operation and result (ok, an errcode, unreachable)",
+    ["operation", "result"],
+    registry=REGISTRY,
+)
+HOMESERVER_SECONDS = Histogram(
+    "openmeet_as_homeserver_seconds",
+    "Time a request to the homeserver took, waiting and repeating included",
+    ["operation"],
+    buckets=_SLOW,
+    registry=REGISTRY,
+)
+RECONCILE_RUNS = Counter(
+    "openmeet_as_reconcile_runs_total",
+    "Comparisons of desired with actual that ended, by outcome",
+    ["outcome"],
+    registry=REGISTRY,
+)
+RECONCILE_SECONDS = Histogram(
+    "openmeet_as_reconcile_seconds",
+    "Time one run of the reconciler took for one entity",
+    buckets=_SLOW,
+    registry=REGISTRY,
+)
+RECONCILE_PENDING = Gauge(
+    "openmeet_as_reconcile_pending",
+    "Entities that wait for the reconciler",
+    registry=REGISTRY,
+)
+
+# -- to OpenMeet
+
+DELIVERY_ATTEMPTS = Counter(
+    "openmeet_as_delivery_attempts_total",
+    "Webhook attempts, by outcome",
+    ["outcome"],
+    registry=REGISTRY,
+)
+DELIVERY_SECONDS = Histogram(
+    "openmeet_as_delivery_seconds",
+    "Time a webhook attempt took",
+    buckets=_SLOW,
+    registry=REGISTRY,
+)
+DELIVERY_PARKED = Gauge(
+    "openmeet_as_delivery_parked_lanes",
+    "Rooms whose delivery to an endpoint has stopped until somebody resumes it",
+    registry=REGISTRY,
+)
+DELIVERY_OLDEST_AGE = Gauge(
+    "openmeet_as_delivery_oldest_age_seconds",
+    "Age of the oldest event that an endpoint has not yet taken",
+    registry=REGISTRY,
+)
+
+# -- from OpenMeet
+
+PROVISIONING_REQUESTS = Counter(
+    "openmeet_as_provisioning_requests_total",
+    "Requests to the provisioning API, by route and status",
+    ["method", "route", "status"],
+    registry=REGISTRY,
+)
+PROVISIONING_SECONDS = Histogram(
+    "openmeet_as_provisioning_seconds",
+    "Time a request to the provisioning API took, from its first byte to its answer",
+    ["method", "route"],
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+
+# -- the program itself
+
+BUILD_INFO = Gauge(
+    "openmeet_as_build_info",
+    "Always 1; the labels say what is running",
+    ["version", "python"],
+    registry=REGISTRY,
+)
+
+
+def record_build(version: str) -> None:
+    """Say in the metrics which *version* of this program runs, and on which Python."""
+    BUILD_INFO.labels(version, platform.python_version()).set(1)
