@@ -1,14 +1,16 @@
-"""What the log needs to know of an event that Synapse pushed, and nothing more of it.
+"""What the log needs to know of the events that Synapse pushes, and nothing more of them.
 
-The event itself is kept as text and handed on as it is. Shapes nobody has seen before are events too; only
-an element without a usable ``event_id`` and ``room_id`` is not, and is kept raw as `Junk`.
+An event is kept and handed on as the very text that came, for parsing and writing it again would change
+numbers that do not fit 64 bits. Shapes nobody has seen before are events too; only an element without a
+usable ``event_id`` and ``room_id`` is not, and is kept raw as `Junk`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -20,6 +22,15 @@ CLAIM = "net.openmeet.claim"
 
 MAX_ID_BYTES = 255
 """The longest event or room id that Matrix allows."""
+
+_CLASSES = {
+    "m.room.message": "message",
+    "m.room.encrypted": "message",
+    "m.sticker": "message",
+    "m.reaction": "reaction",
+    "m.room.redaction": "redaction",
+    "m.room.member": "membership",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +70,19 @@ class Junk:
     body: str
 
 
+def event_class(event_type: str) -> str:
+    """Sort events into a handful of classes, for counting.
+
+    ``message``, ``reaction``, ``redaction``, ``membership``, ``room`` (other ``m.room.`` types) or
+    ``other``.
+    """
+    return _CLASSES.get(event_type) or ("room" if event_type.startswith("m.room.") else "other")
+
+
 def loads(text: str | bytes) -> Any:
-    """Parse JSON, also what the fast parser refuses: lone surrogates and very large numbers.
+    """Parse JSON, also what the fast parser refuses: lone surrogates.
+
+    Integers beyond 64 bits become floats.
 
     Raises
     ------
@@ -81,30 +103,156 @@ def dumps(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"))
 
 
-def read_event(element: Any) -> Arrival | Junk:
-    """Read one element of a transaction's ``events``."""
-    body = dumps(element)
+def read_transaction(body: bytes) -> list[Arrival | Junk] | None:
+    """Read the elements of a transaction's ``events``; None where there is no such list.
+
+    An element that cannot be taken apart (nested too deeply, a number of thousands of digits) is `Junk`
+    and spoils none of the others.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON in UTF-8.
+    """
+    text = body.decode()
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        _value(text, at)
+        return None
+    events: list[Arrival | Junk] | None = None
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        key, at = _value(text, at)
+        if not isinstance(key, str):
+            raise ValueError("a key is not a string")
+        at = _expect(":", text, at)
+        if key == "events" and text[at : at + 1] == "[":
+            events, at = _elements(text, at)
+        else:
+            _, at = _value(text, at)
+            events = None if key == "events" else events
+        at = _next_item("}", text, at)
+    if _skip(text, at + 1) != len(text):
+        raise ValueError("there is more after the end")
+    return events
+
+
+def read_event(element: Any, body: str | None = None) -> Arrival | Junk:
+    """Read one element of a transaction's ``events``, of which *body* is the text."""
+    text = dumps(element) if body is None else body
     if not isinstance(element, dict):
-        return Junk("not an object", body)
+        return Junk("not an object", text)
     for name in ("event_id", "room_id"):
         if reason := _unusable_id(element.get(name)):
-            return Junk(f"{name} {reason}", body)
+            return Junk(f"{name} {reason}", text)
     kind = element.get("type")
     content = element.get("content")
     if not isinstance(content, dict):
         content = {}
     state_key = element.get("state_key")
+    is_create = kind == "m.room.create"
     return Arrival(
         event_id=element["event_id"],
         room_id=element["room_id"],
         type=_text(kind),
         sender=_text(element.get("sender")),
-        body=body,
-        claim=_text(content.get(CLAIM)) or None if kind == "m.room.create" else None,
-        room_version=_text(content.get("room_version")) or "1" if kind == "m.room.create" else None,
+        body=text,
+        claim=_text(content.get(CLAIM)) or None if is_create else None,
+        room_version=_text(content.get("room_version")) or "1" if is_create else None,
         mark=_text(content.get(MARK)) or None,
         target=_text(state_key) if kind == "m.room.member" and isinstance(state_key, str) else None,
     )
+
+
+def read_event_text(text: str) -> Arrival | Junk:
+    """Read one event from its text, as `read_transaction` left it."""
+    element, _ = _value(text, 0)
+    return Junk(element.reason, text) if isinstance(element, _Unreadable) else read_event(element, text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    reason: str
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{constant} is not JSON", constant, 0)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBER = re.compile(r"-?\d+", re.ASCII)
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*+"|[][{}"]')
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _expect(character: str, text: str, at: int) -> int:
+    at = _skip(text, at)
+    if text[at : at + 1] != character:
+        raise ValueError(f"{character} is missing")
+    return _skip(text, at + 1)
+
+
+def _next_item(end: str, text: str, at: int) -> int:
+    """Step over a comma to the next item; stay on *end*."""
+    at = _skip(text, at)
+    if text[at : at + 1] == end:
+        return at
+    at = _expect(",", text, at)
+    if text[at : at + 1] == end:
+        raise ValueError("an item is missing after the comma")
+    return at
+
+
+def _elements(text: str, at: int) -> tuple[list[Arrival | Junk], int]:
+    """Read the elements of the list that begins at *at*; return them and where the list ends."""
+    elements: list[Arrival | Junk] = []
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "]":
+        element, end = _value(text, at)
+        body = text[at:end]
+        if isinstance(element, _Unreadable):
+            elements.append(Junk(element.reason, body))
+        else:
+            elements.append(read_event(element, body))
+        at = _next_item("]", text, end)
+    return elements, at + 1
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    """Parse the value at *at*; return it, or `_Unreadable`, and where it ends."""
+    try:
+        return _DECODER.raw_decode(text, at)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        return _Unreadable("nested too deeply"), _end_of_value(text, at)
+    except ValueError:
+        # Python converts no text of more than 4,300 digits to a number.
+        return _Unreadable("holds too large a number"), _end_of_value(text, at)
+
+
+def _end_of_value(text: str, at: int) -> int:
+    """Return where the number, object or list at *at* ends, the latter two by their brackets alone."""
+    if number := _NUMBER.match(text, at):
+        return number.end()
+    opened: list[str] = []
+    for found in _STRING_OR_BRACKET.finditer(text, at):
+        character = found.group()
+        if character in ("{", "["):
+            opened.append("}" if character == "{" else "]")
+        elif character in ("}", "]"):
+            if not opened or opened.pop() != character:
+                break
+            if not opened:
+                return found.end()
+        elif character == '"' or not opened:
+            break
+    raise ValueError("the brackets do not match")
 
 
 def _unusable_id(value: Any) -> str | None:
@@ -117,7 +265,7 @@ def _unusable_id(value: Any) -> str | None:
     if "\0" in value:
         return "holds a NUL character"
     try:
-        length = len(value.encode())
+        length = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:
         return "is not valid Unicode"
     return "is too long" if length > MAX_ID_BYTES else None
@@ -127,4 +275,6 @@ def _text(value: Any) -> str:
     """Return *value* as text that PostgreSQL can store; anything but a string becomes empty."""
     if not isinstance(value, str):
         return ""
+    if value.isascii() and "\0" not in value:
+        return value
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

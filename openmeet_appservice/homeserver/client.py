@@ -27,7 +27,12 @@ from aiohttp import (
 from mautrix.api import HTTPAPI, Method, PathBuilder
 from yarl import URL
 
-from openmeet_appservice.errors import HomeserverError, HomeserverRefused, HomeserverUnreachable
+from openmeet_appservice.errors import (
+    HomeserverError,
+    HomeserverLimited,
+    HomeserverRefused,
+    HomeserverUnreachable,
+)
 from openmeet_appservice.homeserver.answers import read_answer
 from openmeet_appservice.homeserver.retries import RetryPolicy
 from openmeet_appservice.metrics import HOMESERVER_REQUESTS, HOMESERVER_SECONDS
@@ -151,7 +156,7 @@ class MatrixApi(HTTPAPI):
             The user id to act as (``?user_id=``), the bot when None.
         repeatable
             Whether making the request twice does no more than making it once. When None, everything
-            but POST is taken for such.
+            but POST is taken for such. A request answered by 429 is made again in any case.
         timeout
             Seconds that one attempt may take; ``limits.total`` when None.
 
@@ -184,7 +189,8 @@ class MatrixApi(HTTPAPI):
             except HomeserverError as error:
                 elapsed = self._monotonic() - started
                 wait = self._retries.wait(error, attempt, elapsed, self._random)
-                if not request.repeatable or wait is None:
+                # A homeserver that asks for patience has done nothing, whatever was asked.
+                if wait is None or not (request.repeatable or isinstance(error, HomeserverLimited)):
                     raise
                 logger.info("%s failed (%s); again in %.1f s", request.operation, error, wait)
             await self._sleep(wait)

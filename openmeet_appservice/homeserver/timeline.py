@@ -52,7 +52,7 @@ class TimelineCalls(Calls):
         content: Mapping[str, Any],
         as_user: str | None = None,
     ) -> str:
-        """Send an event and return its id.
+        """Send an event and return its id. Not repeated here where the outcome is unknown.
 
         Parameters
         ----------
@@ -60,12 +60,14 @@ class TimelineCalls(Calls):
             What, and where.
         txn_id
             See `new_txn_id`. The same one again gives the same event for about half an hour and until
-            Synapse restarts.
+            Synapse restarts: whoever repeats it must first see that the event is not there.
         as_user
             Who sends it, the bot when None.
         """
         path = Path.v3.rooms[room_id].send[event_type][txn_id]
-        answer = await self._api.call("send", Method.PUT, path, body=content, as_user=as_user)
+        answer = await self._api.call(
+            "send", Method.PUT, path, body=content, as_user=as_user, repeatable=False
+        )
         return member(answer, "event_id", str)
 
     async def messages(

@@ -69,6 +69,7 @@ def unknown_token(*known: str) -> Answer:
 
 
 IS_BOT = says(200, {"user_id": "@bot:hs.test"})
+IS_ROOM = says(200, {"room_id": ROOM})
 
 
 @pytest.mark.parametrize(
@@ -146,13 +147,19 @@ async def test_a_post_that_may_be_repeated_is(stand_in: StandIn, make_api: MakeA
     assert [seen.method for seen in stand_in.seen] == ["POST", "POST"]
 
 
-async def test_a_message_is_repeated_under_its_transaction_id(stand_in: StandIn, make_api: MakeApi) -> None:
-    stand_in.will(resets, resets, says(200, {"event_id": "$1"}))
-    homeserver = Homeserver(make_api(), "om")
-    assert await homeserver.send(ROOM, "m.room.message", "t1", {"body": "hi"}) == "$1"
-    assert {seen.raw_path for seen in stand_in.seen} == {
-        "/_matrix/client/v3/rooms/%21room%3Ahs.test/send/m.room.message/t1"
-    }
+async def test_a_message_of_unknown_fate_is_not_repeated_here(stand_in: StandIn, make_api: MakeApi) -> None:
+    stand_in.will(page(502))
+    with pytest.raises(HomeserverUnreachable):
+        await Homeserver(make_api(), "om").send(ROOM, "m.room.message", "t1", {})
+    assert len(stand_in.seen) == 1
+
+
+async def test_what_is_never_repeated_still_waits_when_asked_to(
+    stand_in: StandIn, make_api: MakeApi, fake_time: FakeTime
+) -> None:
+    stand_in.will(says(429, {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 1000}), IS_ROOM)
+    assert await Homeserver(make_api(), "om").create_room({}) == ROOM
+    assert fake_time.sleeps == [1.25]
 
 
 async def test_a_hanging_homeserver_is_left(stand_in: StandIn, make_api: MakeApi) -> None:
@@ -271,7 +278,7 @@ async def test_no_secret_and_no_body_is_logged(
     stand_in.will(unknown_token("second-as-token"))
     await homeserver.whoami()
     stand_in.will(page(502, "answer-body"), says(200, {"event_id": "$1"}))
-    await homeserver.send(ROOM, "m.room.message", "t1", {"body": "message-body"})
+    await homeserver.set_state(ROOM, "m.room.topic", {"topic": "message-body"})
     logged = "\n".join(repr(vars(record)) for record in caplog.records)
     assert "openmeet_appservice.homeserver.client" in logged
     for secret in ('as-token"', "first-as-token", "second-as-token", "message-body", "answer-body"):

@@ -1,0 +1,196 @@
+"""The heart: what must be done so that a room becomes what it should be.
+
+`plan` compares the room as it should be with the room as it is. It keeps nothing in mind: after a
+crash or a failure at any action, the next comparison finds what is left to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from openmeet_appservice.domain.actions import (
+    Action,
+    CreateRoom,
+    DeleteAlias,
+    JoinBot,
+    PutAlias,
+    SetDirectoryVisibility,
+    SetState,
+)
+from openmeet_appservice.domain.findings import Held, Note
+from openmeet_appservice.domain.kinds import Wanted
+from openmeet_appservice.domain.people import entitled_levels, plan_people
+from openmeet_appservice.domain.power_levels import ListedLevels, listed_levels, power_levels
+from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom, JsonObject
+
+__all__ = ["Held", "Note", "Plan", "plan"]
+
+_NAME, _TOPIC = "m.room.name", "m.room.topic"
+_JOIN_RULES, _ALIAS = "m.room.join_rules", "m.room.canonical_alias"
+_POWER = "m.room.power_levels"
+_ALWAYS = {
+    "m.room.history_visibility": {"history_visibility": "shared"},
+    "m.room.guest_access": {"guest_access": "forbidden"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in this order; what is held; what is left as it is."""
+
+    actions: tuple[Action, ...] = ()
+    held: Held | None = None
+    notes: tuple[Note, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a JSON object, for the dry run."""
+        return {
+            "actions": [action.to_json() for action in self.actions],
+            "held": self.held.to_json() if self.held else None,
+            "notes": [note.to_json() for note in self.notes],
+        }
+
+    def describe(self) -> tuple[str, ...]:
+        """The plan in lines for people, for the dry run."""
+        return (
+            *(action.describe() for action in self.actions),
+            *((self.held.describe(),) if self.held else ()),
+            *(note.describe() for note in self.notes),
+        )
+
+
+def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
+    """Compare *desired* with *actual* (None: there is no room) and decide what to do.
+
+    The order makes every point at which the work may stop a safe one: first what hides and shuts the
+    room, then power levels (so that hosts have theirs when they arrive), people who leave, names,
+    alias, opening, people who come, and the room directory last, because servers may refuse that.
+
+    A room without its bot gives `JoinBot` alone; what else there is to do shows once it is back.
+    """
+    if actual is None:
+        return _create(desired) if desired.wanted is Wanted.OPEN else Plan()
+    if actual.members.get(desired.bot) != "join":
+        return Plan((JoinBot(),))
+    people = plan_people(desired, actual)
+    listed = listed_levels(actual.version, people.levels, people.fixed)
+    aliases, alias_notes = _plan_alias(desired, actual)
+    join_rule = _plan_state(actual, _JOIN_RULES, {"join_rule": desired.join_rule})
+    opening = desired.join_rule == "public"
+    directory = _plan_directory(desired, actual)
+    actions = (
+        *(() if desired.listed else directory),
+        *(() if opening else join_rule),
+        *(() if desired.alias else aliases),
+        *_plan_always(actual),
+        *_plan_state(actual, _POWER, _power(desired, actual.version, listed)),
+        *people.kicks,
+        *_plan_names(desired, actual),
+        *(aliases if desired.alias else ()),
+        *(join_rule if opening else ()),
+        *people.arrivals,
+        *(directory if desired.listed else ()),
+    )
+    return Plan(actions, people.held, (*alias_notes, *_full(listed), *people.notes))
+
+
+def _create(desired: DesiredRoom) -> Plan:
+    listed = listed_levels(desired.version, entitled_levels(desired))
+    state = {_JOIN_RULES: {"join_rule": desired.join_rule}, **_ALWAYS}
+    content: dict[str, Any] = {
+        "room_version": desired.version,
+        "preset": "public_chat" if desired.join_rule == "public" else "private_chat",
+        "visibility": "public" if desired.listed else "private",
+        "creation_content": {"m.federate": desired.federate},
+        "initial_state": [
+            {"type": event_type, "state_key": "", "content": value} for event_type, value in state.items()
+        ],
+        "power_level_content_override": _power(desired, desired.version, listed),
+    }
+    if desired.name:
+        content["name"] = desired.name
+    if desired.topic:
+        content["topic"] = desired.topic
+    alias = desired.alias and desired.alias[1:].partition(":")[0]
+    return Plan((CreateRoom(alias or None, content),), notes=_full(listed))
+
+
+def _power(desired: DesiredRoom, version: str, listed: ListedLevels) -> dict[str, Any]:
+    closed = desired.wanted is not Wanted.OPEN
+    return power_levels(version, desired.bot, listed.users, private=desired.private, closed=closed)
+
+
+def _full(listed: ListedLevels) -> tuple[Note, ...]:
+    if not listed.left_out:
+        return ()
+    return (
+        Note(
+            "power_levels_full",
+            f"{len(listed.left_out)} people have no power level of their own, "
+            "because one event holds no more",
+        ),
+    )
+
+
+def _plan_state(actual: ActualRoom, event_type: str, wanted: JsonObject) -> tuple[Action, ...]:
+    """Write the event unless it says already what is wanted.
+
+    Keys that we don't write are left alone where the rest is right: Synapse adds some of its own to
+    the power levels of a new room, and a rich form to its topic.
+    """
+    content = actual.content(event_type)
+    same = all(key in content and content[key] == value for key, value in wanted.items())
+    return () if same else (SetState(event_type, wanted),)
+
+
+def _plan_always(actual: ActualRoom) -> tuple[Action, ...]:
+    return tuple(
+        action for event_type, wanted in _ALWAYS.items() for action in _plan_state(actual, event_type, wanted)
+    )
+
+
+def _plan_names(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:
+    """Name and topic; a closed room keeps what it has. Absent and empty are the same."""
+    if desired.wanted is not Wanted.OPEN:
+        return ()
+    wanted = ((_NAME, "name", desired.name), (_TOPIC, "topic", desired.topic))
+    return tuple(
+        SetState(event_type, {key: text})
+        for event_type, key, text in wanted
+        if (actual.content(event_type).get(key) or "") != text
+    )
+
+
+def _plan_directory(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:
+    same = desired.listed == actual.listed
+    return () if same else (SetDirectoryVisibility(desired.listed),)
+
+
+def _plan_alias(desired: DesiredRoom, actual: ActualRoom) -> tuple[tuple[Action, ...], tuple[Note, ...]]:
+    """Alias, canonical alias, and the end of all other aliases of ours that point here.
+
+    An alias must point here before the room may name it (else Synapse answers ``M_BAD_ALIAS``), and
+    the room must stop naming it before it is deleted, because Synapse does not see to that when an
+    application service deletes one. Somebody else's alias is never taken away.
+    """
+    wanted = desired.alias
+    before: list[Action] = []
+    notes: list[Note] = []
+    here = wanted in actual.aliases or actual.alias_target == actual.room_id
+    if wanted and not here:
+        if actual.alias_target is None:
+            before = [PutAlias(wanted)]
+        elif actual.alias_target_is_ours:
+            before = [DeleteAlias(wanted), PutAlias(wanted)]
+        else:
+            notes = [Note("alias_taken", f"points to {actual.alias_target}", wanted)]
+            wanted = None
+    extra = [DeleteAlias(alias) for alias in sorted(actual.aliases - {desired.alias})]
+    return (*before, *_plan_canonical(wanted, actual), *extra), tuple(notes)
+
+
+def _plan_canonical(alias: str | None, actual: ActualRoom) -> tuple[Action, ...]:
+    content = actual.content(_ALIAS)
+    same = (content.get("alias") or None) == alias and not content.get("alt_aliases")
+    return () if same else (SetState(_ALIAS, {"alias": alias} if alias else {}),)

@@ -1,0 +1,259 @@
+"""A room as it should be and a room as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from openmeet_appservice.domain.entitlement import may_chat
+from openmeet_appservice.domain.kinds import (
+    Access,
+    AttendeeStatus,
+    EntityKind,
+    EntityStatus,
+    Visibility,
+    Wanted,
+)
+
+JsonObject: TypeAlias = Mapping[str, Any]
+
+MAX_NAME_BYTES: Final = 255
+"""The longest room name (the limit of older Matrix specifications, which clients rely on)."""
+
+MAX_TOPIC_BYTES: Final = 2_000
+"""The longest topic: OpenMeet's descriptions have no limit, events have one."""
+
+_PUBLISHED: Final = frozenset({EntityStatus.PUBLISHED, EntityStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """What a tenant chose for its rooms.
+
+    Parameters
+    ----------
+    alias
+        The template of aliases (`names.Template`).
+    private_alias
+        Whether private rooms have an alias too.
+    version
+        The version of new rooms; None for the homeserver's default.
+    federate
+        Whether people of other servers can be in new rooms. Cannot be changed later.
+    access
+        For entities that say nothing themselves.
+    power_levels
+        By role; roles not named have 0.
+    chat_statuses
+        The attendee statuses that may chat.
+    """
+
+    alias: str
+    private_alias: bool
+    version: str | None
+    federate: bool
+    access: Access
+    power_levels: Mapping[str, int]
+    chat_statuses: frozenset[AttendeeStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class EntityFacts:
+    """What OpenMeet said about an event or group, and what is stored about it.
+
+    Parameters
+    ----------
+    alias
+        The full alias that is kept for it, whether or not its room has it now.
+    access
+        None: as the tenant's settings say.
+    archived
+        It was deleted.
+    has_room
+        A room was made, or is perhaps being made.
+    """
+
+    kind: EntityKind
+    name: str
+    status: EntityStatus
+    visibility: Visibility
+    alias: str
+    topic: str | None = None
+    description: str | None = None
+    access: Access | None = None
+    archived: bool = False
+    has_room: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFacts:
+    """A member as OpenMeet listed it, with its user id on Matrix. *status* None means confirmed."""
+
+    user_id: str
+    role: str
+    status: AttendeeStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredMember:
+    """Somebody who belongs into the room, with the power level of the role."""
+
+    user_id: str
+    power_level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredRoom:
+    """The room as it should be.
+
+    Parameters
+    ----------
+    wanted
+        Unless ``open``, the room is closed (or none is made) and *name* and *topic* are left alone.
+    bot
+        The bot's user id.
+    version, federate
+        Of a room that is still to be made.
+    join_rule
+        ``public`` or ``invite``.
+    listed
+        Whether the server's room directory shows it.
+    private
+        Whether only the bot may invite.
+    alias
+        The full public alias, None for none.
+    members
+        Everybody who belongs into it, the bot not among them.
+    removals_confirmed
+        A person confirmed that many people may be removed at once.
+    """
+
+    wanted: Wanted
+    bot: str
+    name: str = ""
+    topic: str = ""
+    version: str = "12"
+    federate: bool = False
+    join_rule: str = "invite"
+    listed: bool = False
+    private: bool = False
+    alias: str | None = None
+    members: tuple[DesiredMember, ...] = ()
+    removals_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActualRoom:
+    """The room as the homeserver has it.
+
+    Parameters
+    ----------
+    version
+        The room version; ``1`` is what a room without one has (Matrix, ``m.room.create``).
+    members
+        Membership (``join``, ``invite``, ``leave``, ``ban``, ``knock``) by user id.
+    state
+        The content of the state events with an empty state key, by type.
+    listed
+        Whether the server's room directory shows it.
+    aliases
+        The full aliases in our namespace that point to this room.
+    alias_target
+        The room id that the desired alias points to, None for none (or no desired alias).
+    alias_target_is_ours
+        Whether that is a room of ours that may lose it: a former one or an orphan.
+    ours
+        Those among the members who are puppets of this tenant.
+    """
+
+    room_id: str
+    version: str = "1"
+    members: Mapping[str, str] = field(default_factory=dict)
+    state: Mapping[str, JsonObject] = field(default_factory=dict)
+    listed: bool = False
+    aliases: frozenset[str] = frozenset()
+    alias_target: str | None = None
+    alias_target_is_ours: bool = False
+    ours: frozenset[str] = frozenset()
+
+    def content(self, event_type: str) -> JsonObject:
+        """The content of a state event with an empty state key, empty if there is none."""
+        return self.state.get(event_type, {})
+
+
+def desired_room(
+    entity: EntityFacts,
+    members: Iterable[MemberFacts],
+    settings: RoomSettings,
+    *,
+    bot: str,
+    default_version: str,
+    removals_confirmed: bool = False,
+) -> DesiredRoom:
+    """Derive the room that an event or group should have.
+
+    Drafts and pending ones never had a room and get none; one that was published before, and an
+    archived one, keeps its room closed. A cancelled event's room stays open and says so in the topic.
+    A private room is for members, whatever *access* says. Names are cut to 255 bytes; the topic is
+    the description where there is none, cut to 2,000.
+
+    Parameters
+    ----------
+    bot
+        The bot's user id.
+    default_version
+        The homeserver's default room version, used where the settings name none.
+    """
+    wanted = _wanted(entity)
+    if wanted is not Wanted.OPEN:
+        return DesiredRoom(wanted=wanted, bot=bot, removals_confirmed=removals_confirmed)
+    private = entity.visibility is Visibility.PRIVATE
+    anyone = not private and (entity.access or settings.access) is Access.ANYONE
+    return DesiredRoom(
+        wanted=wanted,
+        bot=bot,
+        name=shortened(" ".join(entity.name.split()), MAX_NAME_BYTES),
+        topic=_topic(entity),
+        version=settings.version or default_version,
+        federate=settings.federate,
+        join_rule="public" if anyone else "invite",
+        listed=entity.visibility is Visibility.PUBLIC,
+        private=private,
+        alias=entity.alias if settings.private_alias or not private else None,
+        members=_desired_members(entity.kind, members, settings),
+        removals_confirmed=removals_confirmed,
+    )
+
+
+def shortened(text: str, limit: int) -> str:
+    """*text* in at most *limit* bytes of UTF-8 (3 or more), a cut shown by an ellipsis."""
+    encoded = text.encode()
+    if len(encoded) <= limit:
+        return text
+    ellipsis = "…"
+    kept = encoded[: limit - len(ellipsis.encode())]
+    return kept.decode(errors="ignore").rstrip() + ellipsis
+
+
+def _wanted(entity: EntityFacts) -> Wanted:
+    if entity.status in _PUBLISHED and not entity.archived:
+        return Wanted.OPEN
+    return Wanted.CLOSED if entity.has_room else Wanted.NONE
+
+
+def _topic(entity: EntityFacts) -> str:
+    topic = (entity.topic or entity.description or "").strip()
+    if entity.status is EntityStatus.CANCELLED:
+        topic = f"Cancelled. {topic}".strip()
+    return shortened(topic, MAX_TOPIC_BYTES)
+
+
+def _desired_members(
+    kind: EntityKind, members: Iterable[MemberFacts], settings: RoomSettings
+) -> tuple[DesiredMember, ...]:
+    return tuple(
+        DesiredMember(member.user_id, settings.power_levels.get(member.role, 0))
+        for member in members
+        if may_chat(kind, member.role, member.status, settings.chat_statuses)
+    )

@@ -1,0 +1,37 @@
+"""What a tenant chose differently from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from openmeet_appservice.domain.kinds import Access, AttendeeStatus
+from openmeet_appservice.domain.rooms import RoomSettings
+
+
+def room_settings(defaults: RoomSettings, settings: Mapping[str, Any]) -> RoomSettings:
+    """Return the settings of one tenant's rooms.
+
+    Parameters
+    ----------
+    defaults
+        The configuration's.
+    settings
+        The tenant's own, as stored: an object whose ``rooms`` may hold ``access``, ``private_alias``,
+        ``federate``, ``version``, ``power_levels`` (merged by role) and ``chat_statuses`` (replaced).
+    """
+    chosen: Mapping[str, Any] = settings.get("rooms") or {}
+    changes: dict[str, Any] = {
+        name: chosen[name]
+        for name in ("private_alias", "federate", "version")
+        if chosen.get(name) is not None
+    }
+    if chosen.get("access") is not None:
+        changes["access"] = Access(chosen["access"])
+    if chosen.get("power_levels") is not None:
+        changes["power_levels"] = MappingProxyType({**defaults.power_levels, **chosen["power_levels"]})
+    if chosen.get("chat_statuses") is not None:
+        changes["chat_statuses"] = frozenset(AttendeeStatus(status) for status in chosen["chat_statuses"])
+    return replace(defaults, **changes)
