@@ -1,0 +1,3 @@
+"""Health, logging, metrics over HTTP, doctor."""
+
+from __future__ import annotations

@@ -1,0 +1,245 @@
+"""The HTTP client for URLs that somebody else chose.
+
+It dials only what the guard allows, follows no redirect, uses no proxy and no cookie, waits a limited
+time, and reads a limited part of the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp.connector import AddrInfoType
+from yarl import URL
+
+from openmeet_appservice.errors import AddressRefused, OutboundRefused
+from openmeet_appservice.outbound.guard import Guard
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES = 16 * 1024
+"""How much of an answer is read."""
+
+CONNECT_SECONDS = 5.0
+
+_KEEPALIVE_SECONDS = 4.0
+_KEPT_HEADERS = ("content-type", "retry-after", "location")
+_REFUSALS: ContextVar[list[AddressRefused] | None] = ContextVar("refusals", default=None)
+
+
+class Reason(StrEnum):
+    """Why there is no answer."""
+
+    URL_REFUSED = "url_refused"
+    ADDRESS_REFUSED = "address_refused"
+    UNKNOWN_HOST = "unknown_host"
+    NOT_CONNECTED = "not_connected"
+    TLS_FAILED = "tls_failed"
+    TIMED_OUT = "timed_out"
+    CUT_OFF = "cut_off"
+    """The connection broke, or what came was not HTTP. The receiver may have taken the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the other side answered.
+
+    Attributes
+    ----------
+    status
+        The HTTP status.
+    body_start
+        At most the first `MAX_ANSWER_BYTES` of the body, as far as they came in time.
+    headers
+        ``content-type``, ``retry-after`` and ``location``, lower-cased, where present.
+    seconds
+        How long it took.
+    """
+
+    status: int
+    body_start: bytes
+    headers: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """There was no answer. *detail* is for people; *seconds* is how long it took to know."""
+
+    reason: Reason
+    detail: str
+    seconds: float
+
+
+class GuardedClient:
+    """Posts to URLs that somebody else chose. Use it as an async context manager.
+
+    Parameters
+    ----------
+    guard
+        Judges what may be called.
+    total_seconds
+        How long one call may take in all.
+    user_agent
+        Says who calls.
+    connections
+        How many connections may be open at once.
+    ssl_context
+        Whom to trust; None trusts whom the system trusts.
+    clock
+        Counts seconds.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        total_seconds: float,
+        user_agent: str,
+        connections: int = 100,
+        ssl_context: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guard = guard
+        self._timeout = aiohttp.ClientTimeout(
+            total=total_seconds, sock_connect=min(CONNECT_SECONDS, total_seconds)
+        )
+        self._user_agent = user_agent
+        self._connections = connections
+        self._ssl = ssl_context
+        self._clock = clock
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        # What may be dialled depends on the scheme, and a pooled connection is not dialled again.
+        self._sessions = {
+            "https": self._session(plain=False),
+            "http": self._session(plain=True),
+        }
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions = {}
+
+    def _session(self, *, plain: bool) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            ssl=self._ssl if self._ssl is not None else True,
+            limit=self._connections,
+            # Node closes idle connections after 5 s by default; a POST on a closed one would be lost.
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            socket_factory=self._socket_factory(plain=plain),
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity"},
+        )
+
+    def _socket_factory(self, *, plain: bool) -> Callable[[AddrInfoType], socket.socket]:
+        def make(info: AddrInfoType) -> socket.socket:
+            family, kind, protocol, _, address = info
+            try:
+                self._guard.check_address(ip_address(address[0]), plain=plain)
+            except AddressRefused as refusal:
+                if (refusals := _REFUSALS.get()) is not None:
+                    refusals.append(refusal)
+                # Only an OSError makes the dialling go on with the host's next address.
+                raise PermissionError(str(refusal)) from refusal
+            return socket.socket(family=family, type=kind, proto=protocol)
+
+        return make
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer | NoAnswer:
+        """Send *body* to *url* and return what came of it. Nothing is raised but cancellation.
+
+        Parameters
+        ----------
+        url
+            Judged again here; it may have been stored when other networks were allowed.
+        body
+            Sent exactly so.
+        headers
+            Among them ``Content-Type``.
+        """
+        started = self._clock()
+        refusals: list[AddressRefused] = []
+        token = _REFUSALS.set(refusals)
+        try:
+            self._guard.check_url(url)
+            return await self._exchange(URL(url), body, headers, started)
+        except OutboundRefused as refusal:
+            kind = Reason.ADDRESS_REFUSED if isinstance(refusal, AddressRefused) else Reason.URL_REFUSED
+            return NoAnswer(kind, str(refusal), self._clock() - started)
+        except UnicodeError:
+            # Python's resolver cannot even write down a label that is empty or too long.
+            return NoAnswer(Reason.UNKNOWN_HOST, "The host name is none.", self._clock() - started)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason, detail = _why(error, refusals)
+            return NoAnswer(reason, detail, self._clock() - started)
+        finally:
+            _REFUSALS.reset(token)
+
+    async def _exchange(self, url: URL, body: bytes, headers: Mapping[str, str], started: float) -> Answer:
+        session = self._sessions[url.scheme]
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            start = await _start_of(response)
+            kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+            return Answer(response.status, start, kept, self._clock() - started)
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    """The first part of the body. The status has decided already, so a body that breaks off is fine."""
+    parts: list[bytes] = []
+    missing = MAX_ANSWER_BYTES
+    try:
+        while missing > 0 and (part := await response.content.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        log.debug("the body of an answer broke off: %s", type(error).__name__)
+    if missing <= 0:
+        # Never wait for the rest; the connection goes with it.
+        response.close()
+    return b"".join(parts)
+
+
+def _why(error: Exception, refusals: list[AddressRefused]) -> tuple[Reason, str]:
+    if isinstance(error, aiohttp.InvalidURL):
+        return Reason.URL_REFUSED, "That is not a URL."
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Reason.UNKNOWN_HOST, "The host name is not known."
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return Reason.TLS_FAILED, f"TLS failed: {_words(error)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if refusals:
+            return Reason.ADDRESS_REFUSED, str(refusals[0])
+        return Reason.NOT_CONNECTED, f"No connection: {_words(error)}"
+    if isinstance(error, TimeoutError):
+        return Reason.TIMED_OUT, "There was no answer in time."
+    return Reason.CUT_OFF, f"The connection broke or spoke no HTTP: {type(error).__name__}"
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without the URL, whose path or query may hold a secret."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(inner, "strerror", None) or type(inner).__name__

@@ -1,0 +1,3 @@
+"""What the listeners share: routes, authentication, problem documents, OpenAPI."""
+
+from __future__ import annotations
