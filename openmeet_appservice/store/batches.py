@@ -1,0 +1,182 @@
+"""Batches: what is under way in a lane, exactly as it is signed; and what the next one is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, delete, insert, select
+
+from openmeet_appservice.store.lanes import EndpointKey, Lane
+from openmeet_appservice.store.tables import (
+    batches,
+    endpoints,
+    entities,
+    room_events,
+    rooms,
+    tenants,
+    users,
+)
+
+_PAGE = 50
+"""How many events are read at a time: they may have 64 KiB each, and few may fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch under way. *webhook_id* and *body* are the same on every try."""
+
+    webhook_id: str
+    first: int
+    last: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a lane leads: from which room, to which endpoint. *secret* is encrypted.
+
+    *tenant_id*, *slug* and *external_id* are as OpenMeet gave them.
+    """
+
+    tenant_id: str
+    kind: str
+    slug: str
+    external_id: str | None
+    room_id: str
+    alias: str | None
+    log_id: str
+    endpoint_name: str
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event of the log. *body* is its JSON text."""
+
+    sequence: int
+    origin: str
+    sender: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Puppet:
+    """Whose puppet a user id is: the slug and external id as OpenMeet gave them."""
+
+    user: str
+    external_id: str | None
+
+
+def prepare(
+    connection: Connection, endpoint: EndpointKey, room_refs: Collection[str]
+) -> dict[str, tuple[Route, Batch | None]]:
+    """Return where these lanes of the endpoint lead as things are now, and their batches under way.
+
+    By ``room_ref``; a lane whose room or endpoint is gone is left out.
+    """
+    tenant, endpoint_ref = endpoint
+    rows = connection.execute(
+        _ROUTES.where(
+            rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs)), endpoints.c.id == endpoint_ref
+        )
+    )
+    return {row[0]: (Route(*row[1:11]), None if row[11] is None else Batch(*row[11:])) for row in rows}
+
+
+_ROUTES = (
+    select(
+        rooms.c.id,
+        tenants.c.tenant_id,
+        entities.c.kind,
+        entities.c.slug,
+        entities.c.external_id,
+        rooms.c.room_id,
+        rooms.c.alias,
+        rooms.c.log_id,
+        endpoints.c.name,
+        endpoints.c.url,
+        endpoints.c.secret,
+        batches.c.webhook_id,
+        batches.c.first_sequence,
+        batches.c.last_sequence,
+        batches.c.body,
+    )
+    .select_from(rooms)
+    .join(tenants, tenants.c.tenant == rooms.c.tenant)
+    .join(entities, and_(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref))
+    .join(endpoints, endpoints.c.tenant == rooms.c.tenant)
+    .outerjoin(
+        batches,
+        and_(
+            batches.c.tenant == rooms.c.tenant,
+            batches.c.endpoint_ref == endpoints.c.id,
+            batches.c.room_ref == rooms.c.id,
+        ),
+    )
+)
+
+
+def begin(connection: Connection, begun: Collection[tuple[Lane, Batch]], *, now: int) -> None:
+    """Store batches, before they are sent for the first time."""
+    if begun:
+        connection.execute(
+            insert(batches),
+            [
+                {
+                    "tenant": lane.tenant,
+                    "endpoint_ref": lane.endpoint_ref,
+                    "room_ref": lane.room_ref,
+                    "webhook_id": batch.webhook_id,
+                    "first_sequence": batch.first,
+                    "last_sequence": batch.last,
+                    "body": batch.body,
+                    "created_at": now,
+                }
+                for lane, batch in begun
+            ],
+        )
+
+
+def end(connection: Connection, lane: Lane, webhook_id: str) -> None:
+    """Drop the batch that was taken."""
+    connection.execute(
+        delete(batches).where(
+            batches.c.tenant == lane.tenant,
+            batches.c.endpoint_ref == lane.endpoint_ref,
+            batches.c.room_ref == lane.room_ref,
+            batches.c.webhook_id == webhook_id,
+        )
+    )
+
+
+def events_after(connection: Connection, lane: Lane) -> Iterator[LoggedEvent]:
+    """Yield the room's events that the endpoint has not taken, in order. Stop whenever it is enough."""
+    after = lane.acked
+    while True:
+        page = connection.execute(
+            select(room_events.c.sequence, room_events.c.origin, room_events.c.sender, room_events.c.body)
+            .where(
+                room_events.c.tenant == lane.tenant,
+                room_events.c.room_ref == lane.room_ref,
+                room_events.c.sequence > after,
+            )
+            .order_by(room_events.c.sequence)
+            .limit(_PAGE)
+        ).all()
+        for row in page:
+            yield LoggedEvent(*row)
+            after = row.sequence
+        if len(page) < _PAGE:
+            return
+
+
+def puppets(connection: Connection, tenant: str, user_ids: Iterable[str]) -> dict[str, Puppet]:
+    """Return whose puppets these user ids are; those that are nobody's in this tenant are left out."""
+    rows = connection.execute(
+        select(users.c.user_id, users.c.slug, users.c.external_id).where(
+            users.c.tenant == tenant, users.c.user_id.in_(sorted(set(user_ids)))
+        )
+    )
+    return {row.user_id: Puppet(row.slug, row.external_id) for row in rows}

@@ -1,0 +1,201 @@
+"""Webhook endpoints, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from openmeet_appservice.domain.arrival import Arrival, read_event
+from openmeet_appservice.store import endpoints, event_log
+from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.endpoints import Put
+from openmeet_appservice.store.tables import batches, lanes, rooms, tenants
+
+URL = "https://openmeet.example/hook"
+ids = itertools.count()
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}_{next(ids):04}"
+
+
+@pytest.fixture
+async def store(database: Database) -> Database:
+    """Tenants ``t1`` and ``t2``, each with one room."""
+
+    def fill(connection: Connection) -> None:
+        for tenant in ("t1", "t2"):
+            connection.execute(
+                insert(tenants).values(
+                    tenant=tenant,
+                    tenant_id=tenant,
+                    name="",
+                    settings="{}",
+                    revision=1,
+                    last_position=0,
+                    created_at=0,
+                    updated_at=0,
+                )
+            )
+            connection.execute(
+                insert(rooms).values(
+                    tenant=tenant,
+                    id="room",
+                    entity_ref="entity",
+                    state="open",
+                    claim="claim",
+                    lock_alias="#lock:example.org",
+                    room_id=f"!{tenant}",
+                    room_version="12",
+                    log_id="log",
+                    last_sequence=0,
+                    created_at=0,
+                )
+            )
+
+    await database.write(fill)
+    return database
+
+
+async def put(store: Database, tenant: str = "t1", name: str = "main", **values: Any) -> Put:
+    given = {"url": URL, "secret_encrypted": None, "fresh_secret_encrypted": "fresh", "now": 5, **values}
+    return await store.write(endpoints.put, tenant, name, new_id=new_id, **given)
+
+
+async def say(store: Database, tenant: str, *event_ids: str) -> None:
+    arrivals = [read_event({"event_id": event_id, "room_id": f"!{tenant}"}) for event_id in event_ids]
+    assert all(isinstance(arrival, Arrival) for arrival in arrivals)
+    await store.write(event_log.append, arrivals, now=7, bot="@bot:example.org")  # type: ignore[arg-type]
+
+
+async def rows(store: Database, table: Any) -> list[Any]:
+    return await store.read(lambda connection: list(connection.execute(select(table))))
+
+
+async def test_an_endpoint_is_made_kept_and_changed(store: Database) -> None:
+    made = await put(store)
+    assert made.created
+    assert (made.endpoint.url, made.endpoint.secret, made.endpoint.revision) == (URL, "fresh", 1)
+    same = await put(store, now=6, fresh_secret_encrypted="another")
+    assert same == Put(made.endpoint, created=False)
+    moved = await put(store, now=7, url=URL + "2", fresh_secret_encrypted="another")
+    assert (moved.endpoint.secret, moved.endpoint.revision, moved.endpoint.ref) == (
+        "fresh",
+        2,
+        made.endpoint.ref,
+    )
+    given = await put(store, now=8, url=URL + "2", secret_encrypted="given")
+    assert (given.endpoint.secret, given.endpoint.revision) == ("given", 3)
+    assert (given.endpoint.created_at, given.endpoint.updated_at) == (5, 8)
+    assert await store.read(endpoints.get, "t1", "main") == given.endpoint
+
+
+async def test_a_supplied_secret_is_used_from_the_start(store: Database) -> None:
+    assert (await put(store, secret_encrypted="given")).endpoint.secret == "given"
+
+
+async def test_another_tenants_endpoint_does_not_exist(store: Database) -> None:
+    await put(store)
+    assert await store.read(endpoints.get, "t2", "main") is None
+    assert await store.read(endpoints.list_page, "t2", limit=10) == []
+    assert not await store.write(endpoints.delete, "t2", "main")
+    assert (await put(store, "t2")).created
+    assert await store.write(endpoints.delete, "t2", "main")
+    assert await store.read(endpoints.get, "t1", "main") is not None
+
+
+async def test_pages_follow_the_names(store: Database) -> None:
+    for name in ("c", "a", "d", "b"):
+        await put(store, name=name)
+    first = await store.read(endpoints.list_page, "t1", limit=3)
+    assert [endpoint.name for endpoint in first] == ["a", "b", "c"]
+    rest = await store.read(endpoints.list_page, "t1", limit=3, after="c")
+    assert [endpoint.name for endpoint in rest] == ["d"]
+
+
+async def test_whether_there_are_others(store: Database) -> None:
+    assert not await store.read(endpoints.any_but, [])
+    one = (await put(store)).endpoint
+    assert await store.read(endpoints.any_but, [])
+    assert not await store.read(endpoints.any_but, [("t1", one.ref), ("t2", "x")])
+    await put(store, "t2")
+    assert await store.read(endpoints.any_but, [("t1", one.ref)])
+
+
+async def test_deleting_takes_what_was_still_to_send(store: Database) -> None:
+    await put(store)
+    kept = await put(store, name="kept")
+    await say(store, "t1", "$1")
+    assert len(await rows(store, lanes)) == 2
+
+    def begin_batches(connection: Connection) -> None:
+        for ref in connection.execute(select(lanes.c.endpoint_ref)).scalars().all():
+            connection.execute(
+                insert(batches).values(
+                    tenant="t1",
+                    endpoint_ref=ref,
+                    room_ref="room",
+                    webhook_id="msg",
+                    first_sequence=1,
+                    last_sequence=1,
+                    body="{}",
+                    created_at=0,
+                )
+            )
+
+    await store.write(begin_batches)
+    assert len(await rows(store, batches)) == 2
+    assert await store.write(endpoints.delete, "t1", "main")
+    assert [row.endpoint_ref for row in await rows(store, lanes)] == [kept.endpoint.ref]
+    assert [row.endpoint_ref for row in await rows(store, batches)] == [kept.endpoint.ref]
+    await say(store, "t1", "$2")
+    assert len(await rows(store, lanes)) == 1
+
+
+async def test_a_change_makes_what_waits_due_and_nothing_else(store: Database) -> None:
+    await put(store)
+    await put(store, name="other")
+    await say(store, "t1", "$1")
+
+    def park(connection: Connection) -> None:
+        connection.execute(lanes.update().values(due_at=None, parked_at=6, attempts=9))
+
+    await store.write(park)
+    await put(store, now=50)
+    assert {row.due_at for row in await rows(store, lanes)} == {None}
+    changed = (await put(store, now=50, url=URL + "2")).endpoint
+    found = {row.endpoint_ref: (row.due_at, row.parked_at, row.attempts) for row in await rows(store, lanes)}
+    assert found.pop(changed.ref) == (50, None, 0)
+    assert list(found.values()) == [(None, 6, 9)]
+
+    def all_taken(connection: Connection) -> None:
+        connection.execute(lanes.update().values(acked_sequence=1, due_at=None, parked_at=None))
+
+    await store.write(all_taken)
+    await put(store, now=60, url=URL + "3")
+    assert {row.due_at for row in await rows(store, lanes)} == {None}
+
+
+async def test_endpoints_made_while_events_come_in_miss_none_after_their_first(store: Database) -> None:
+    async def speak() -> None:
+        for n in range(30):
+            await say(store, "t1", f"${n}")
+
+    async def make() -> None:
+        for n in range(15):
+            await put(store, name=f"e{n}")
+
+    await asyncio.gather(speak(), make())
+    for lane in await rows(store, lanes):
+        assert lane.head_sequence == 30
+        assert 0 <= lane.acked_sequence < 30
+
+
+async def test_two_who_make_the_same_endpoint_agree_on_its_secret(store: Database) -> None:
+    made = await asyncio.gather(*(put(store, fresh_secret_encrypted=f"fresh{n}") for n in range(4)))
+    assert sum(one.created for one in made) == 1
+    assert len({one.endpoint.secret for one in made}) == 1
