@@ -1,0 +1,75 @@
+"""How the work stands: what is parked, what fails, what was put aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from openmeet_appservice.ops.doctor.finding import Finding, info, ok, problem, warning
+from openmeet_appservice.ops.doctor.stored import EXAMPLES, Aside, Failing, Target
+from openmeet_appservice.store.lanes import Backlog
+
+LATE_MS = 15 * 60_000
+"""From when on it is remarkable that OpenMeet has not taken an event."""
+
+
+def check_delivery(backlog: Backlog, targets: Sequence[Target], now: int) -> Finding:
+    """Tell how many rooms wait for their events to be taken (*now* in milliseconds since the epoch)."""
+    if backlog.parked:
+        parked = sorted((target for target in targets if target.parked), key=lambda one: -one.parked)
+        where = _some([f"{one.tenant_id}/{one.name} {one.parked}" for one in parked], len(parked))
+        return problem(
+            "delivery",
+            f"{_count(backlog.parked, 'room')} parked after the last retry ({where})",
+            f"Correct the endpoint, then change its URL or secret with `PUT {parked[0].path}`, which sends "
+            "them again."
+            if parked
+            else "Correct the endpoints.",
+        )
+    age = 0 if backlog.oldest is None else now - backlog.oldest
+    if age > LATE_MS:
+        what = f"{_count(backlog.waiting, 'room')} waiting, the longest for {age // 60_000} min"
+        return warning("delivery", what, "See the lines of the webhooks, and the service's log.")
+    return ok(
+        "delivery", f"{_count(backlog.waiting, 'room')} waiting" if backlog.waiting else "nothing waits"
+    )
+
+
+def check_reconciler(failing: Failing) -> Finding:
+    """Tell what Synapse does not have as OpenMeet wants it."""
+    total = failing.entities + failing.users
+    if not total:
+        return ok("reconciler", "nothing fails")
+    return warning(
+        "reconciler",
+        f"{_count(failing.entities, 'room')} and {_count(failing.users, 'user')} not as OpenMeet wants: "
+        f"{_some(failing.examples, total)}",
+        "Read `sync.last_error` of each, or `openmeet-appservice room plan TENANT KIND SLUG`.",
+    )
+
+
+def check_aside(aside: Aside) -> list[Finding]:
+    """Tell what Synapse sent that is in no room's log."""
+    findings = []
+    if aside.held:
+        what = (
+            f"{_count(aside.held, 'event')} of {_count(aside.held_rooms, 'unknown room')}; kept for 24 h each"
+        )
+        findings.append(info("held events", what))
+    else:
+        findings.append(ok("held events", "none"))
+    if aside.quarantined:
+        what = f"{_count(aside.quarantined, 'element')} without use as events (the last: {aside.reason})"
+        remedy = "Read them in the table `quarantine` (`reason`, `body`), where they are kept for 30 days."
+        findings.append(warning("quarantine", what, remedy))
+    else:
+        findings.append(ok("quarantine", "empty"))
+    return findings
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _some(shown: Sequence[str], total: int) -> str:
+    named = list(shown[:EXAMPLES])
+    return ", ".join([*named, f"and {total - len(named)} more"] if total > len(named) else named)

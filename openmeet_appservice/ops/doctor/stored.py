@@ -1,0 +1,172 @@
+"""What the database tells about how things stand: read across all tenants, for an admin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, select
+
+from openmeet_appservice.store import event_log, lanes, schema, service
+from openmeet_appservice.store.sync import read_error
+from openmeet_appservice.store.tables import (
+    endpoints,
+    entities,
+    held_events,
+    quarantine,
+    rooms,
+    sync,
+    tenants,
+    users,
+)
+from openmeet_appservice.store.tables import lanes as lane_rows
+
+EXAMPLES = 3
+"""How many of many are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """For whom the database was made; None where nobody has used it yet."""
+
+    server_name: str | None
+    appservice_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A webhook endpoint. *secret* is encrypted; *parked* counts the rooms that wait for it."""
+
+    tenant_id: str
+    name: str
+    url: str
+    secret: str
+    parked: int
+
+    @property
+    def path(self) -> str:
+        """Where the provisioning API has it."""
+        return f"/v1/tenants/{self.tenant_id}/webhooks/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """How many entities and users Synapse does not have as wanted, with some *examples* in words."""
+
+    entities: int
+    users: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """How many events are held for rooms not known yet, and how many elements are in quarantine."""
+
+    held: int
+    held_rooms: int
+    quarantined: int
+    reason: str | None
+
+
+def current_schema(connection: Connection) -> str:
+    """Return the schema's revision if this release can use it.
+
+    Raises
+    ------
+    StoreError
+        It cannot: see `schema.check`.
+    """
+    schema.check(connection)
+    return schema.newest_revision()
+
+
+def owner(connection: Connection) -> Owner:
+    """Return for whom the database was made."""
+    return Owner(service.get(connection, "server_name"), service.get(connection, "appservice_id"))
+
+
+def control_room(connection: Connection) -> str | None:
+    """Return the id of the bot's control room, None before the first `run`."""
+    return service.get(connection, event_log.CONTROL_ROOM)
+
+
+def newest_rooms(connection: Connection, limit: int) -> list[str]:
+    """Return the ids of the rooms in use that were made last, the newest first."""
+    found = connection.execute(
+        select(rooms.c.room_id)
+        .where(rooms.c.state == "open", rooms.c.room_id.is_not(None))
+        .order_by(rooms.c.created_at.desc())
+        .limit(limit)
+    )
+    return list(found.scalars())
+
+
+def targets(connection: Connection) -> list[Target]:
+    """Return every webhook endpoint of every tenant."""
+    parked = (
+        select(lane_rows.c.tenant, lane_rows.c.endpoint_ref, func.count().label("rooms"))
+        .where(lane_rows.c.parked_at.is_not(None))
+        .group_by(lane_rows.c.tenant, lane_rows.c.endpoint_ref)
+        .subquery()
+    )
+    found = connection.execute(
+        select(tenants.c.tenant_id, endpoints.c.name, endpoints.c.url, endpoints.c.secret, parked.c.rooms)
+        .join(tenants, tenants.c.tenant == endpoints.c.tenant)
+        .outerjoin(
+            parked, and_(parked.c.tenant == endpoints.c.tenant, parked.c.endpoint_ref == endpoints.c.id)
+        )
+        .order_by(endpoints.c.tenant, endpoints.c.name)
+    )
+    return [Target(row.tenant_id, row.name, row.url, row.secret, row.rooms or 0) for row in found]
+
+
+def backlog(connection: Connection) -> lanes.Backlog:
+    """Return how much OpenMeet has not taken."""
+    return lanes.backlog(connection)
+
+
+def failing(connection: Connection) -> Failing:
+    """Return what the reconciler has not brought about, and why."""
+    counts = {
+        row.subject: row.number
+        for row in connection.execute(
+            select(sync.c.subject, func.count().label("number"))
+            .where(sync.c.error.is_not(None))
+            .group_by(sync.c.subject)
+        )
+    }
+    of_entities = connection.execute(
+        select(tenants.c.tenant_id, entities.c.kind, entities.c.slug, sync.c.error)
+        .join(tenants, tenants.c.tenant == sync.c.tenant)
+        .join(entities, and_(entities.c.tenant == sync.c.tenant, entities.c.id == sync.c.ref))
+        .where(sync.c.subject == "entity", sync.c.error.is_not(None))
+        .order_by(sync.c.tenant, entities.c.slug_key)
+        .limit(EXAMPLES)
+    )
+    of_users = connection.execute(
+        select(tenants.c.tenant_id, users.c.slug, sync.c.error)
+        .join(tenants, tenants.c.tenant == sync.c.tenant)
+        .join(users, and_(users.c.tenant == sync.c.tenant, users.c.id == sync.c.ref))
+        .where(sync.c.subject == "user", sync.c.error.is_not(None))
+        .order_by(sync.c.tenant, users.c.slug_key)
+        .limit(EXAMPLES)
+    )
+    named = [f"{row.tenant_id} {row.kind} {row.slug} ({_code(row.error)})" for row in of_entities]
+    named += [f"{row.tenant_id} user {row.slug} ({_code(row.error)})" for row in of_users]
+    return Failing(counts.get("entity", 0), counts.get("user", 0), tuple(named[:EXAMPLES]))
+
+
+def aside(connection: Connection) -> Aside:
+    """Count what was taken from Synapse but is in no room's log."""
+    held = connection.execute(
+        select(func.count(), func.count(held_events.c.room_id.distinct())).select_from(held_events)
+    ).one()
+    quarantined = connection.execute(select(func.count()).select_from(quarantine)).scalar_one()
+    reason = connection.execute(
+        select(quarantine.c.reason).order_by(quarantine.c.id.desc()).limit(1)
+    ).scalar_one_or_none()
+    return Aside(held[0], held[1], quarantined, reason)
+
+
+def _code(stored: str) -> str:
+    error = read_error(stored)
+    return "" if error is None else error.code

@@ -1,0 +1,307 @@
+"""What the doctor says of a homeserver that only a stand-in can be: odd, old, or in another time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from sqlalchemy import Connection, insert
+
+from openmeet_appservice import app
+from openmeet_appservice.config import Config
+from openmeet_appservice.dev import ports
+from openmeet_appservice.ops.doctor import Finding, Level
+from openmeet_appservice.store import service, tables
+from openmeet_appservice.store.database import Database
+
+Configure = Callable[..., Config]
+Of = Callable[[list[Finding], str], Finding]
+
+UNKNOWN_TOKEN = (401, {"errcode": "M_UNKNOWN_TOKEN", "error": "Unrecognised access token"})
+UNREGISTERED = (
+    403,
+    {"errcode": "M_FORBIDDEN", "error": "Application service has not registered this user (@x)"},
+)
+
+
+@dataclass
+class StandIn:
+    """A homeserver where all is well, but for what a test changes.
+
+    Attributes
+    ----------
+    answers
+        By method and the end of the path: status and body.
+    tokens
+        Which as_tokens it knows; None for all.
+    late
+        By how many seconds its clock is behind ours; None to tell no time.
+    """
+
+    url: str = ""
+    bot: str = "@openmeet-bot:hs.test"
+    tokens: tuple[str, ...] | None = None
+    late: int | None = 0
+    answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    seen: list[tuple[str, str, Any]] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else None
+        self.seen.append((request.method, request.path, body))
+        response = self.answer(request)
+        if self.late is not None:
+            response.headers["Date"] = formatdate(app.now() / 1000 - self.late, usegmt=True)
+        else:
+            response.headers["Date"] = "yesterday"
+        return response
+
+    def answer(self, request: web.Request) -> web.Response:
+        for (method, end), (status, body) in self.answers.items():
+            if (method, request.path.endswith(end)) == (request.method, True):
+                return web.json_response(body, status=status)
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.tokens is not None and token and token not in self.tokens:
+            return web.json_response(UNKNOWN_TOKEN[1], status=401)
+        if request.path.endswith("whoami") and request.query.get("user_id"):
+            return web.json_response(UNREGISTERED[1], status=403)
+        body = {
+            "versions": {"versions": ["v1.11", "v1.12"]},
+            "server_version": {"server_version": "1.150.0"},
+            "whoami": {"user_id": self.bot},
+            "ping": {"duration_ms": 3},
+            "capabilities": {
+                "capabilities": {
+                    "m.room_versions": {"default": "12", "available": {"11": "stable", "12": "stable"}}
+                }
+            },
+        }.get(request.path.rpartition("/")[2])
+        if body is None and request.method == "GET":
+            return web.json_response({"errcode": "M_NOT_FOUND", "error": "no"}, status=404)
+        return web.json_response(body or {})
+
+
+@pytest.fixture
+async def homeserver() -> AsyncIterator[StandIn]:
+    made = StandIn()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", made.handle)
+    async with TestServer(application) as server:
+        made.url = str(server.make_url("/")).rstrip("/")
+        yield made
+
+
+Examine = Callable[..., Any]
+
+
+@pytest.fixture
+def examine(homeserver: StandIn, configure: Configure, doctor: Any, tmp_path: Path) -> Examine:
+    async def examined(**changed: str) -> list[Finding]:
+        config = configure(tmp_path, **{"homeserver__url": homeserver.url, **changed})
+        found: list[Finding] = await doctor.examine(config, tmp_path)
+        return found
+
+    return examined
+
+
+async def test_where_all_is_well_only_the_service_is_missing(examine: Examine, migrated: Database) -> None:
+    findings = await examine()
+    wrong = {finding.name: finding.level for finding in findings if finding.level in ("warning", "problem")}
+    assert wrong.pop("database file", None) in (None, Level.WARNING)
+    assert wrong == {"service": Level.WARNING}
+
+
+async def test_no_homeserver(examine: Examine, of: Of, migrated: Database) -> None:
+    findings = await examine(homeserver__url=f"http://127.0.0.1:{ports.any_free_port()}")
+    assert of(findings, "homeserver").level is Level.PROBLEM
+    [skipped] = [finding for finding in findings if finding.what == "not checked: needs the homeserver"]
+    for name in ("as_token", "ping", "user namespace", "room directory", "encryption"):
+        assert name in skipped.name.split(", ")
+        assert name not in [finding.name for finding in findings]
+    assert of(findings, "reconciler").level is Level.OK
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, {"hello": "world"}),
+        (200, ["v1.1"]),
+        (404, {"errcode": "M_UNRECOGNIZED"}),
+        (302, {"versions": []}),
+    ],
+)
+async def test_something_else_answers_at_the_url(
+    examine: Examine, homeserver: StandIn, of: Of, answer: tuple[int, Any]
+) -> None:
+    homeserver.answers["GET", "/versions"] = answer
+    found = of(await examine(), "homeserver")
+    assert found.level is Level.PROBLEM
+    assert str(answer[0]) in found.what
+    assert "`homeserver.url`" in str(found.remedy)
+    assert [path for _, path, _ in homeserver.seen] == ["/_matrix/client/versions"]
+
+
+@pytest.mark.parametrize(("late", "words"), [(90, "s ahead of"), (-90, "s behind")])
+async def test_clocks_that_differ(
+    examine: Examine, homeserver: StandIn, of: Of, late: int, words: str
+) -> None:
+    homeserver.late = late
+    found = of(await examine(), "clock")
+    assert found.level is Level.WARNING
+    assert words in found.what
+    homeserver.late = 10
+    assert of(await examine(), "clock").level is Level.OK
+    homeserver.late = None
+    assert of(await examine(), "clock").level is Level.INFO
+
+
+@pytest.mark.parametrize(
+    ("answer", "level"),
+    [
+        ((200, {"server_version": "1.131.0"}), Level.PROBLEM),
+        ((200, {"server_version": "0.999.0"}), Level.PROBLEM),
+        ((200, {"server_version": "1.132.0rc1"}), Level.OK),
+        ((200, {"server_version": "2.0.0"}), Level.OK),
+        ((200, {"server_version": "own build"}), Level.OK),
+        ((200, {}), Level.INFO),
+        ((404, {"errcode": "M_UNRECOGNIZED"}), Level.INFO),
+    ],
+)
+async def test_the_release(
+    examine: Examine, homeserver: StandIn, of: Of, answer: tuple[int, Any], level: Level
+) -> None:
+    homeserver.answers["GET", "/server_version"] = answer
+    assert of(await examine(), "Synapse").level is level
+
+
+async def test_delegated_authentication_is_told(examine: Examine, homeserver: StandIn, of: Of) -> None:
+    assert "authentication" not in [finding.name for finding in await examine()]
+    homeserver.answers["GET", "/_matrix/client/v1/auth_metadata"] = (200, {"issuer": "https://auth.test/"})
+    assert of(await examine(), "authentication").level is Level.INFO
+
+
+async def test_tokens_in_the_middle_of_a_change(
+    examine: Examine, homeserver: StandIn, configure: Configure, tmp_path: Path, of: Of
+) -> None:
+    old = configure(tmp_path).appservice.as_tokens[0]
+    new = "n" * 40
+    homeserver.tokens = (old,)
+    findings = await examine(appservice__as_token_next=new)
+    assert [of(findings, key).level for key in ("as_token", "as_token_next")] == [Level.OK, Level.INFO]
+    assert "openmeet-appservice registration" in str(of(findings, "as_token_next").remedy)
+    homeserver.tokens = (new,)
+    findings = await examine(appservice__as_token_next=new)
+    assert [of(findings, key).level for key in ("as_token", "as_token_next")] == [Level.INFO, Level.OK]
+    assert "Finish the change" in str(of(findings, "as_token").remedy)
+    assert of(findings, "ping").level is Level.OK
+    homeserver.tokens = ()
+    findings = await examine(appservice__as_token_next=new)
+    assert [of(findings, key).level for key in ("as_token", "as_token_next")] == [Level.PROBLEM] * 2
+    assert "an as_token that Synapse accepts" in str(findings)
+    for secret in (old, new):
+        assert secret not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("default", "offered", "configured", "level"),
+    [
+        ("12", ("11", "12"), None, Level.OK),
+        ("10", ("10", "11"), None, Level.PROBLEM),
+        ("10", ("10", "11"), "11", Level.OK),
+        ("11", ("11",), "12", Level.PROBLEM),
+        ("10", ("10",), None, Level.PROBLEM),
+    ],
+)
+async def test_room_versions(
+    examine: Examine,
+    homeserver: StandIn,
+    of: Of,
+    default: str,
+    offered: tuple[str, ...],
+    configured: str | None,
+    level: Level,
+) -> None:
+    available = {"12": "unstable"} | dict.fromkeys(offered, "stable")
+    known = {"default": default, "available": available}
+    homeserver.answers["GET", "/capabilities"] = (200, {"capabilities": {"m.room_versions": known}})
+    found = of(await examine(**({"rooms__version": configured} if configured else {})), "room version")
+    assert found.level is level
+    if level is Level.PROBLEM and "11" in offered:
+        assert found.remedy == 'Set `rooms.version: "11"`.'
+
+
+async def test_an_answer_that_nobody_foresaw_is_told_and_the_rest_goes_on(
+    examine: Examine, homeserver: StandIn, of: Of
+) -> None:
+    homeserver.answers["GET", "/capabilities"] = (418, {"errcode": "M_TEAPOT", "error": "short and stout"})
+    findings = await examine()
+    found = of(findings, "room version")
+    assert found.level is Level.WARNING
+    assert "M_TEAPOT" in found.what
+    assert of(findings, "alias namespace").level is Level.OK
+
+
+async def test_encryption_is_judged_by_the_newest_room_that_people_are_invited_to(
+    examine: Examine, homeserver: StandIn, of: Of, migrated: Database
+) -> None:
+    await migrated.write(_rooms, "!public", "!private", "!older")
+    invite, encrypted = (200, {"join_rule": "invite"}), (200, {"algorithm": "m.megolm.v1.aes-sha2"})
+
+    def state(room: str, event_type: str) -> tuple[str, str]:
+        return "GET", f"/rooms/{room}/state/{event_type}/"
+
+    homeserver.answers[state("!public", "m.room.join_rules")] = (200, {"join_rule": "public"})
+    homeserver.answers[state("!private", "m.room.join_rules")] = invite
+    homeserver.answers[state("!older", "m.room.encryption")] = encrypted
+    homeserver.answers[state("!control", "m.room.encryption")] = encrypted
+    assert of(await examine(), "encryption").level is Level.OK
+    homeserver.answers[state("!private", "m.room.encryption")] = encrypted
+    assert "!private" in of(await examine(), "encryption").what
+    for room in ("!public", "!private", "!older"):
+        forbidden = (403, {"errcode": "M_FORBIDDEN", "error": "not inside"})
+        homeserver.answers[state(room, "m.room.encryption")] = forbidden
+    found = of(await examine(), "encryption")
+    assert (found.level, "!control" in found.what) == (Level.PROBLEM, True)
+    assert "`encryption_enabled_by_default_for_room_type: off`" in str(found.remedy)
+
+
+async def test_the_control_room_is_never_left_in_the_directory(
+    examine: Examine, homeserver: StandIn, of: Of, migrated: Database
+) -> None:
+    await migrated.write(_rooms)
+    put = "PUT", "/_matrix/client/v3/directory/list/room/!control"
+    assert of(await examine(), "room directory").level is Level.OK
+    assert [body["visibility"] for *request, body in homeserver.seen if tuple(request) == put] == [
+        "public",
+        "private",
+    ]
+    for body in ("a proxy's page", {"errcode": "M_UNKNOWN", "error": "Internal server error"}):
+        homeserver.answers[put] = (500, body)
+        homeserver.seen.clear()
+        assert of(await examine(), "room directory").level is Level.WARNING
+        *_, last = (body for *request, body in homeserver.seen if tuple(request) == put)
+        assert last == {"visibility": "private"}
+
+
+def _rooms(connection: Connection, *newest: str) -> None:
+    service.put(connection, "control_room", "!control")
+    for age, room_id in enumerate(newest):
+        connection.execute(
+            insert(tables.rooms).values(
+                tenant="t",
+                id=room_id,
+                entity_ref=room_id,
+                state="open",
+                claim="c",
+                lock_alias="#l",
+                room_id=room_id,
+                log_id="l",
+                last_sequence=0,
+                created_at=1000 - age,
+            )
+        )
