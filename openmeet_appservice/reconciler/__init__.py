@@ -1,0 +1,8 @@
+"""Makes Synapse agree with what OpenMeet wants."""
+
+from __future__ import annotations
+
+from openmeet_appservice.reconciler.service import Explained, Reconciler
+from openmeet_appservice.reconciler.settings import ReconcilerSettings
+
+__all__ = ["Explained", "Reconciler", "ReconcilerSettings"]

@@ -1,0 +1,64 @@
+"""Reading from Synapse how a room is now.
+
+Unknown is not absent: whatever Synapse does not answer is an error, with one exception. Where it answers
+that the bot is not in the room, that is known, and all that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from openmeet_appservice.domain.names import full_alias, temporary_alias_localpart
+from openmeet_appservice.domain.reading import RoomState, read_state
+from openmeet_appservice.domain.rooms import ActualRoom
+from openmeet_appservice.errors import HomeserverRefused
+from openmeet_appservice.homeserver import Homeserver
+from openmeet_appservice.store.rooms import Room
+
+
+def aliases_of_ours(room: Room, entity_alias: str, server_name: str) -> frozenset[str]:
+    """Return every full alias that this service may have let point to *room*."""
+    temporary = full_alias(temporary_alias_localpart(room.claim), server_name)
+    return frozenset({entity_alias, room.lock_alias, temporary} | ({room.alias} if room.alias else set()))
+
+
+async def read_room(homeserver: Homeserver, room_id: str) -> RoomState | None:
+    """Return the room's state, None when Synapse says that the bot has never been in it."""
+    try:
+        return read_state(await homeserver.room_state(room_id))
+    except HomeserverRefused as error:
+        if error.status == 403 and error.errcode == "M_FORBIDDEN":
+            return None
+        raise
+
+
+async def observe(
+    homeserver: Homeserver, room_id: str, *, bot: str, our_aliases: Collection[str]
+) -> ActualRoom:
+    """Return the room as Synapse has it.
+
+    Parameters
+    ----------
+    room_id
+        A room of ours. If the bot is not inside, little is known of it, and ``members`` says so.
+    bot
+        The bot's user id.
+    our_aliases
+        The aliases of ours that may point to it; others are nobody's concern here.
+
+    Where the desired alias points to is not asked: Synapse would ask this very service about an alias
+    that it does not know, and wait for the answer. `PutAlias` finds out.
+    """
+    state = await read_room(homeserver, room_id)
+    if state is None:
+        return ActualRoom(room_id=room_id)
+    is_inside = state.members.get(bot) == "join"
+    aliases = await homeserver.room_aliases(room_id) if is_inside else set()
+    return ActualRoom(
+        room_id=room_id,
+        version=state.version,
+        members=state.members,
+        state=state.state,
+        listed=is_inside and await homeserver.room_visibility(room_id) == "public",
+        aliases=frozenset(aliases) & frozenset(our_aliases),
+    )

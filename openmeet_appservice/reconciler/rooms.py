@@ -1,0 +1,262 @@
+"""One event or group: comparing what OpenMeet wants with what Synapse has, and closing the gap."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from openmeet_appservice.domain.actions import CreateRoom, JoinBot
+from openmeet_appservice.domain.kinds import Wanted
+from openmeet_appservice.domain.plan import Plan, plan
+from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
+from openmeet_appservice.errors import HomeserverRefused, NotReconciled
+from openmeet_appservice.homeserver import Homeserver
+from openmeet_appservice.reconciler.aliases import Aliases
+from openmeet_appservice.reconciler.apply import Applied, Applier
+from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
+from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
+from openmeet_appservice.reconciler.settings import ReconcilerSettings
+from openmeet_appservice.reconciler.versions import DefaultVersion
+from openmeet_appservice.store import puppets, rooms, wanted
+from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.rooms import Room
+from openmeet_appservice.store.wanted import WantedEntity
+from openmeet_appservice.web.context import bind
+
+logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 4
+"""How often one run compares. A new room takes two: one makes it, one finishes it."""
+
+
+class RoomReconciler:
+    """Makes Synapse agree with what is wanted of one entity at a time.
+
+    Parameters
+    ----------
+    settled
+        Called when others may want to look: the room exists now.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        settings: ReconcilerSettings,
+        maker: RoomMaker,
+        applier: Applier,
+        aliases: Aliases,
+        version: DefaultVersion,
+        *,
+        settled: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._homeserver = homeserver
+        self._settings = settings
+        self._maker = maker
+        self._applier = applier
+        self._aliases = aliases
+        self._version = version
+        self._settled = settled
+
+    async def reconcile(
+        self, tenant: str, ref: str, *, attempts: int, is_outdated: Callable[[int], bool]
+    ) -> int:
+        """Close the gap for one entity; return the generation that Synapse agrees with now.
+
+        Starts again from the comparison after everything that can change what is to be done.
+
+        Parameters
+        ----------
+        attempts
+            How many runs have failed before this one.
+        is_outdated
+            Whether something newer than that generation is wanted.
+
+        Raises
+        ------
+        HomeserverError, NotReconciled
+            Synapse does not agree, and why.
+        """
+        rounds = 0
+        last = Applied()
+        while rounds < MAX_ROUNDS:
+            entity = await self._read(tenant, ref)
+            if entity is None:
+                return 0
+            generation = entity.generation
+            applied = await self._round(entity, attempts, last.conflict, partial(is_outdated, generation))
+            if applied is None:
+                return generation
+            if applied.refused and last.refused:
+                raise _people_refused(applied)
+            # What is newly wanted begins a new count: it is no sign that this one does not come to an end.
+            rounds = 0 if applied.interrupted else rounds + 1
+            last = applied
+        raise NotReconciled("not_converging", f"the room still differs after {MAX_ROUNDS} comparisons")
+
+    async def _round(
+        self,
+        entity: WantedEntity,
+        attempts: int,
+        conflict: tuple[str, str] | None,
+        is_outdated: Callable[[], bool],
+    ) -> Applied | None:
+        """Compare once and do what comes out; None when nothing is left to do."""
+        for orphan in entity.orphans:
+            await self._close_orphan(orphan)
+        desired = await self.desired(entity)
+        room = entity.in_use
+        if room is None or room.room_id is None:
+            return await self._without_room(entity, desired, attempts)
+        with bind(room=room.room_id):
+            actual = await self.actual(entity, room, desired)
+            await self._keep_alias(room, desired, actual)
+            if conflict is not None:
+                actual = await self._resolve(entity, actual, conflict)
+            steps = plan(desired, actual)
+            if not steps.actions:
+                _raise_findings(steps)
+                return None
+            applied = await self._apply(room, steps, attempts, is_outdated)
+            if applied is None or applied.refused or applied.conflict or applied.interrupted:
+                return applied or Applied()
+            _raise_findings(steps)
+        return None
+
+    async def desired(self, entity: WantedEntity) -> DesiredRoom:
+        """Derive what the entity's room should be."""
+        made = entity.in_use is not None and entity.in_use.room_id is not None
+        # Only a room that is still to be made needs to know, so an existing one costs no request.
+        default = "1" if made or entity.settings.version else await self._version.get()
+        return entity.desired(bot=self._settings.bot_user_id, default_version=default)
+
+    async def actual(self, entity: WantedEntity, room: Room, desired: DesiredRoom) -> ActualRoom:
+        """Read how the room, whose id is recorded, is on Synapse."""
+        assert room.room_id is not None
+        actual = await observe(
+            self._homeserver,
+            room.room_id,
+            bot=self._settings.bot_user_id,
+            our_aliases=aliases_of_ours(room, entity.facts.alias, self._settings.server_name),
+        )
+        if desired.wanted is Wanted.OPEN and desired.join_rule == "public":
+            inside = [user for user, membership in actual.members.items() if membership in ("join", "invite")]
+            ours = await self._database.read(puppets.by_user_id, entity.tenant, inside)
+            actual = replace(actual, ours=frozenset(ours))
+        return actual
+
+    async def _read(self, tenant: str, ref: str) -> WantedEntity | None:
+        return await self._database.read(wanted.entity, tenant, ref, defaults=self._settings.rooms)
+
+    async def _without_room(
+        self, entity: WantedEntity, desired: DesiredRoom, attempts: int
+    ) -> Applied | None:
+        room = entity.in_use
+        if desired.wanted is Wanted.OPEN:
+            steps = plan(desired, None)
+            for action in steps.actions:
+                if isinstance(action, CreateRoom):
+                    await self._maker.make(entity, action, attempts=attempts)
+            self._settled()
+            return Applied()
+        # It may have been made although nobody told: then it has to be closed.
+        if room is not None and await self._maker.was_made(room, attempts):
+            return Applied()
+        return None
+
+    async def _apply(
+        self, room: Room, steps: Plan, attempts: int, is_outdated: Callable[[], bool]
+    ) -> Applied | None:
+        """Apply the plan; None when there is more to compare afterwards."""
+        assert room.room_id is not None
+        try:
+            applied = await self._applier.apply(room, room.room_id, steps.actions, is_outdated=is_outdated)
+        except HomeserverRefused as error:
+            if not isinstance(steps.actions[0], JoinBot) or error.status not in (403, 404):
+                raise
+            await self._lost(room, error, attempts)
+            return None
+        return None if isinstance(steps.actions[0], JoinBot) else applied
+
+    async def _lost(self, room: Room, error: HomeserverRefused, attempts: int) -> None:
+        """Give up a room that nobody can enter any more, so that a new one is made."""
+        if error.status == 403:
+            raise NotReconciled(
+                "bot_locked_out",
+                f"the bot is not in {room.room_id} and is not let in ({error}); "
+                "somebody with the power must invite it",
+            ) from error
+        if attempts < DEAD_AFTER:
+            raise NotReconciled("room_lost", f"nobody is in {room.room_id} any more ({error})") from error
+        logger.warning("nobody can enter %s any more: a new room is made", room.room_id)
+        await self._database.write(rooms.set_state, room.tenant, room.ref, "former")
+
+    async def _keep_alias(self, room: Room, desired: DesiredRoom, actual: ActualRoom) -> None:
+        """Record which public alias was seen to point to the room."""
+        if desired.alias in actual.aliases and room.alias != desired.alias:
+            await self._database.write(rooms.set_alias, room.tenant, room.ref, desired.alias)
+        elif room.alias is not None and room.alias not in actual.aliases:
+            await self._database.write(rooms.set_alias, room.tenant, room.ref, None)
+
+    async def _resolve(
+        self, entity: WantedEntity, actual: ActualRoom, conflict: tuple[str, str]
+    ) -> ActualRoom:
+        """Free an alias that was found on another room, or let the plan know that it is taken."""
+        alias, other = conflict
+        former = await self._database.read(wanted.may_lose_alias, entity.tenant, other)
+        if former is None:
+            return replace(actual, alias_target=other or None)
+        await self._aliases.take_from_former(alias, former, other)
+        return actual
+
+    async def _close_orphan(self, orphan: Room) -> None:
+        assert orphan.room_id is not None
+        closed = DesiredRoom(wanted=Wanted.CLOSED, bot=self._settings.bot_user_id)
+        ours = {orphan.lock_alias} | ({orphan.alias} if orphan.alias else set())
+        try:
+            actual = await observe(
+                self._homeserver, orphan.room_id, bot=self._settings.bot_user_id, our_aliases=ours
+            )
+            if actual.members.get(self._settings.bot_user_id) != "join":
+                await self._homeserver.join(orphan.room_id)
+                actual = await observe(
+                    self._homeserver, orphan.room_id, bot=self._settings.bot_user_id, our_aliases=ours
+                )
+            steps = plan(closed, actual)
+            applied = await self._applier.apply(
+                orphan, orphan.room_id, steps.actions, is_outdated=lambda: False
+            )
+            if applied.refused:
+                raise _people_refused(applied)
+            await self._homeserver.leave(orphan.room_id)
+        except HomeserverRefused as error:
+            if error.status not in (403, 404):
+                raise
+            # Nobody can enter it, so there is nothing in it to close.
+            logger.info("the second room %s cannot be entered: %s", orphan.room_id, error)
+        await self._database.write(rooms.set_state, orphan.tenant, orphan.ref, "former")
+        logger.warning("closed %s, a second room", orphan.room_id, extra={"tenant": orphan.tenant})
+
+
+def _people_refused(applied: Applied) -> NotReconciled:
+    user_id, first = next(iter(applied.refused.items()))
+    others = f", and so it is with {len(applied.refused) - 1} more" if len(applied.refused) > 1 else ""
+    return NotReconciled("member_refused", f"{user_id}: {first}{others}")
+
+
+def _raise_findings(steps: Plan) -> None:
+    """Raise what the plan could not or must not put right, the gravest first."""
+    if steps.held is not None:
+        raise NotReconciled(
+            steps.held.code,
+            f"{len(steps.held.users)} of {steps.held.members} members would be removed at once; repeat the "
+            "write with ?confirm_removals=true if that is meant",
+            patient=True,
+        )
+    notes = sorted(steps.notes, key=lambda note: note.code != "alias_taken")
+    if notes:
+        more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+        raise NotReconciled(notes[0].code, notes[0].describe() + more, patient=notes[0].code != "alias_taken")

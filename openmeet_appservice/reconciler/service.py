@@ -1,0 +1,191 @@
+"""The reconciler as a whole: its parts joined, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from openmeet_appservice.domain.kinds import EntityKind
+from openmeet_appservice.domain.moments import Now
+from openmeet_appservice.domain.names import key
+from openmeet_appservice.domain.plan import Plan, plan
+from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
+from openmeet_appservice.errors import DatabaseUnavailable
+from openmeet_appservice.homeserver import Homeserver
+from openmeet_appservice.reconciler.aliases import Aliases
+from openmeet_appservice.reconciler.apply import Applier
+from openmeet_appservice.reconciler.failures import OUTAGES
+from openmeet_appservice.reconciler.making import RoomMaker
+from openmeet_appservice.reconciler.outage import Outage
+from openmeet_appservice.reconciler.puppets import Puppets
+from openmeet_appservice.reconciler.rooms import RoomReconciler
+from openmeet_appservice.reconciler.settings import ReconcilerSettings
+from openmeet_appservice.reconciler.versions import DefaultVersion
+from openmeet_appservice.reconciler.worker import Worker
+from openmeet_appservice.store import ids, sync, wanted
+from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.ids import NewId
+from openmeet_appservice.store.sync import Lease
+from openmeet_appservice.store.wakeups import Wakeups
+
+logger = logging.getLogger(__name__)
+
+
+def new_claim() -> str:
+    """Return a fresh claim: 128 random bits as lower-case hex."""
+    return secrets.token_hex(16)
+
+
+def _epoch_milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What the reconciler would do for one event or group, and why.
+
+    *actual* is None where no room is recorded yet.
+    """
+
+    desired: DesiredRoom
+    actual: ActualRoom | None
+    plan: Plan
+
+
+class Reconciler:
+    """Makes Synapse agree with what OpenMeet wants, from `start` to `stop`.
+
+    Parameters
+    ----------
+    wakeups
+        Listened to for ``reconcile``, woken for ``reconciled``.
+    now, monotonic, sleep, random_number, new_id, new_claim
+        Time, randomness and ids.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        wakeups: Wakeups,
+        settings: ReconcilerSettings,
+        *,
+        now: Now = _epoch_milliseconds,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random_number: Callable[[], float] = random.random,
+        new_id: NewId = ids.new_id,
+        new_claim: Callable[[], str] = new_claim,
+    ) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._settings = settings
+        self._now = now
+        self._puppets = Puppets(database, homeserver, now=now)
+        self._rooms = _room_reconciler(
+            database, homeserver, wakeups, settings, self._puppets, now, new_id, new_claim
+        )
+        self._outage = Outage(homeserver.whoami, self._outage_ended, sleep=sleep, random_number=random_number)
+        self._worker = Worker(
+            database,
+            wakeups,
+            self._outage,
+            self._reconcile,
+            settings,
+            now=now,
+            monotonic=monotonic,
+            sleep=sleep,
+            random_number=random_number,
+        )
+
+    async def start(self) -> None:
+        """Begin; neither a bad room nor an absent homeserver or database stops this."""
+        self._outage.start()
+        self._worker.start()
+
+    async def stop(self, timeout: float) -> None:
+        """Take nothing new, let running work end for *timeout* seconds, then give it back undone."""
+        await self._worker.stop(timeout)
+        await self._outage.stop()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the homeserver cannot be used at present, None while it can."""
+        return None if self._outage.reason is None else str(self._outage.reason)
+
+    @property
+    def busy(self) -> int:
+        """How many users and entities are being worked on."""
+        return self._worker.busy
+
+    async def explain(self, tenant: str, kind: EntityKind, slug: str) -> Explained | None:
+        """Return what is wanted, what there is, and what would be done, without doing it.
+
+        None when there is no such event or group. Where the alias leads to another room, that shows only
+        in the outcome of a real run.
+        """
+        entity = await self._database.read(
+            wanted.entity_by_slug, key(tenant), kind, key(slug), defaults=self._settings.rooms
+        )
+        if entity is None:
+            return None
+        desired = await self._rooms.desired(entity)
+        room = entity.in_use
+        actual = None
+        if room is not None and room.room_id is not None:
+            actual = await self._rooms.actual(entity, room, desired)
+        return Explained(desired, actual, plan(desired, actual))
+
+    async def _reconcile(self, lease: Lease, is_outdated: Callable[[int], bool]) -> int:
+        if lease.subject == "user":
+            return await self._puppets.reconcile(lease.tenant, lease.ref)
+        return await self._rooms.reconcile(
+            lease.tenant, lease.ref, attempts=lease.attempts, is_outdated=is_outdated
+        )
+
+    async def _outage_ended(self) -> None:
+        try:
+            for code in OUTAGES:
+                await self._database.write(sync.retry_failed, now=self._now(), code=code)
+        except DatabaseUnavailable as error:
+            logger.warning("what failed meanwhile is tried again when it is due: %s", error)
+        self._wakeups.wake("reconcile")
+
+
+def _room_reconciler(
+    database: Database,
+    homeserver: Homeserver,
+    wakeups: Wakeups,
+    settings: ReconcilerSettings,
+    puppets: Puppets,
+    now: Now,
+    new_id: NewId,
+    new_claim: Callable[[], str],
+) -> RoomReconciler:
+    aliases = Aliases(database, homeserver, now=now, poked=lambda: wakeups.wake("reconcile"))
+    maker = RoomMaker(
+        database,
+        homeserver,
+        aliases,
+        bot=settings.bot_user_id,
+        server_name=settings.server_name,
+        now=now,
+        new_id=new_id,
+        new_claim=new_claim,
+    )
+    applier = Applier(database, homeserver, aliases, puppets, member_concurrency=settings.member_concurrency)
+    return RoomReconciler(
+        database,
+        homeserver,
+        settings,
+        maker,
+        applier,
+        aliases,
+        DefaultVersion(homeserver, now=now),
+        settled=lambda: wakeups.wake("reconciled"),
+    )

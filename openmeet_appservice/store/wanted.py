@@ -1,0 +1,162 @@
+"""What OpenMeet wants of an event or group, with everything that was done for it so far: one reading.
+
+The reconciler works from it, and so may everybody who must know what it will make of an entity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from openmeet_appservice.domain.kinds import Access, EntityKind, EntityStatus, Visibility
+from openmeet_appservice.domain.rooms import (
+    DesiredRoom,
+    EntityFacts,
+    MemberFacts,
+    RoomSettings,
+    desired_room,
+)
+from openmeet_appservice.domain.tenant_settings import room_settings
+from openmeet_appservice.store import entities, members, rooms, sync, tenants
+from openmeet_appservice.store.entities import Entity
+from openmeet_appservice.store.rooms import IN_USE, Room
+from openmeet_appservice.store.tables import entities as entities_table
+from openmeet_appservice.store.tables import rooms as rooms_table
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEntity:
+    """An event or group as OpenMeet wants it.
+
+    Parameters
+    ----------
+    tenant, ref
+        The tenant's key and the entity's id of ours.
+    settings
+        Those that hold for this tenant.
+    generation
+        The one that was read; what Synapse agrees with once all this is done.
+    removals_confirmed
+        A person confirmed that many people may be removed at once, and that is not done yet.
+    rooms
+        Every room that was ever asked for, the oldest first.
+    """
+
+    tenant: str
+    ref: str
+    facts: EntityFacts
+    members: tuple[MemberFacts, ...]
+    settings: RoomSettings
+    generation: int
+    removals_confirmed: bool
+    rooms: tuple[Room, ...]
+
+    @property
+    def in_use(self) -> Room | None:
+        """The room that the entity uses or is about to."""
+        return next((room for room in self.rooms if room.state in IN_USE), None)
+
+    @property
+    def orphans(self) -> tuple[Room, ...]:
+        """Second rooms made for the same claim, still to be closed."""
+        return tuple(room for room in self.rooms if room.state == "orphan")
+
+    def desired(self, *, bot: str, default_version: str) -> DesiredRoom:
+        """Derive the room it should have; see `domain.rooms.desired_room`."""
+        return desired_room(
+            self.facts,
+            self.members,
+            self.settings,
+            bot=bot,
+            default_version=default_version,
+            removals_confirmed=self.removals_confirmed,
+        )
+
+
+def entity(connection: Connection, tenant: str, ref: str, *, defaults: RoomSettings) -> WantedEntity | None:
+    """Read everything about one event or group, None if there is none with that id of ours.
+
+    Parameters
+    ----------
+    defaults
+        The settings of tenants that chose nothing themselves.
+    """
+    found = entities.get(connection, tenant, ref)
+    return None if found is None else _wanted(connection, found, defaults)
+
+
+def entity_by_slug(
+    connection: Connection, tenant: str, kind: EntityKind, slug: str, *, defaults: RoomSettings
+) -> WantedEntity | None:
+    """Read the live entity of that slug, in any case, or else the one archived last."""
+    found = entities.find(connection, tenant, kind, slug)
+    return None if found is None else _wanted(connection, found, defaults)
+
+
+def may_lose_alias(connection: Connection, tenant: str, room_id: str) -> Room | None:
+    """Return the tenant's room *room_id* if its alias may go to another: it, or its entity, is history."""
+    row = connection.execute(
+        select(rooms_table.c.id, rooms_table.c.state, entities_table.c.archived_at)
+        .join(
+            entities_table,
+            (entities_table.c.tenant == rooms_table.c.tenant)
+            & (entities_table.c.id == rooms_table.c.entity_ref),
+            isouter=True,
+        )
+        .where(rooms_table.c.tenant == tenant, rooms_table.c.room_id == room_id)
+    ).first()
+    if row is None or (row.state in IN_USE and row.archived_at is None):
+        return None
+    return rooms.get(connection, tenant, row.id)
+
+
+def poke_owner_of_alias(connection: Connection, tenant: str, alias: str, *, but: str, now: int) -> bool:
+    """Have the live entity that *alias* is kept for compared again, unless it is *but*.
+
+    For after the alias was taken off another room, in case it had been put on the new one meanwhile.
+    """
+    owners = connection.execute(
+        select(entities_table.c.id).where(
+            entities_table.c.tenant == tenant,
+            entities_table.c.alias == alias,
+            entities_table.c.archived_at.is_(None),
+            entities_table.c.id != but,
+        )
+    ).scalars()
+    poked = False
+    for ref in owners.all():
+        sync.poke(connection, tenant, "entity", ref, now=now)
+        poked = True
+    return poked
+
+
+def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> WantedEntity:
+    known_rooms = tuple(rooms.of_entity(connection, found.tenant, found.ref))
+    status = sync.status(connection, found.tenant, "entity", found.ref)
+    tenant = tenants.get(connection, found.tenant)
+    return WantedEntity(
+        tenant=found.tenant,
+        ref=found.ref,
+        facts=_facts(found, has_room=any(room.state in IN_USE for room in known_rooms)),
+        members=tuple(members.facts(connection, found)),
+        settings=room_settings(defaults, tenant.settings if tenant else {}),
+        generation=status.generation if status else 0,
+        removals_confirmed=status is not None and entities.removals_are_confirmed(found, status),
+        rooms=known_rooms,
+    )
+
+
+def _facts(found: Entity, *, has_room: bool) -> EntityFacts:
+    access = found.spec.get("access")
+    return EntityFacts(
+        kind=found.kind,
+        name=found.spec["name"],
+        status=EntityStatus(found.spec["status"]),
+        visibility=Visibility(found.spec["visibility"]),
+        alias=found.alias,
+        topic=found.spec.get("topic"),
+        access=None if access is None else Access(access),
+        archived=found.archived_at is not None,
+        has_room=has_room,
+    )
