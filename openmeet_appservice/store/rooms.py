@@ -119,6 +119,15 @@ def set_state(connection: Connection, tenant: str, ref: str, state: State) -> No
     connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(state=state))
 
 
+def relock(connection: Connection, tenant: str, ref: str, lock_alias: str) -> None:
+    """Give a claim that made no room yet another alias to lock with."""
+    connection.execute(
+        update(rooms)
+        .where(rooms.c.tenant == tenant, rooms.c.id == ref, rooms.c.room_id.is_(None))
+        .values(lock_alias=lock_alias)
+    )
+
+
 def add_orphan(
     connection: Connection, claimed: Room, room_id: str, room_version: str, *, now: int, new_id: NewId
 ) -> None:

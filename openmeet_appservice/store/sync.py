@@ -15,10 +15,11 @@ themselves; any other value there says that it was touched meanwhile.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, and_, case, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ColumnElement
 
 from openmeet_appservice.store.tables import sync
@@ -61,28 +62,21 @@ class Lease:
 
 def touch(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> int:
     """Say that the desired state has changed; return the new generation."""
-    row = _row(tenant, subject, ref)
-    generation = connection.execute(
-        update(sync)
-        .where(row)
-        .values(generation=sync.c.generation + 1, due_at=now, attempts=0)
-        .returning(sync.c.generation)
-    ).scalar_one_or_none()
-    if generation is not None:
-        return int(generation)
-    connection.execute(
-        insert(sync).values(
-            tenant=tenant,
-            subject=subject,
-            ref=ref,
-            generation=1,
-            observed_generation=0,
-            due_at=now,
-            attempts=0,
-            lease_epoch=0,
-        )
+    upsert = _insert_for(connection)(sync).values(
+        tenant=tenant,
+        subject=subject,
+        ref=ref,
+        generation=1,
+        observed_generation=0,
+        due_at=now,
+        attempts=0,
+        lease_epoch=0,
     )
-    return 1
+    statement = upsert.on_conflict_do_update(
+        index_elements=["tenant", "subject", "ref"],
+        set_={"generation": sync.c.generation + 1, "due_at": now, "attempts": 0},
+    ).returning(sync.c.generation)
+    return int(connection.execute(statement).scalar_one())
 
 
 def poke(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> None:
@@ -158,6 +152,7 @@ def renew(connection: Connection, lease: Lease, *, until: int) -> Lease | None:
 
 def finish(connection: Connection, lease: Lease, *, observed: int) -> bool:
     """Record that Synapse agrees with generation *observed*; False when the lease was lost."""
+    untouched = and_(sync.c.due_at == lease.until, sync.c.generation <= observed)
     done = connection.execute(
         update(sync)
         .where(_held(lease))
@@ -166,7 +161,7 @@ def finish(connection: Connection, lease: Lease, *, observed: int) -> bool:
             attempts=0,
             error=None,
             lease_until=None,
-            due_at=case((sync.c.due_at == lease.until, None), else_=sync.c.due_at),
+            due_at=case((untouched, None), else_=sync.c.due_at),
         )
     )
     return done.rowcount > 0
@@ -182,7 +177,7 @@ def fail(connection: Connection, lease: Lease, error: SyncError, *, retry_at: in
         .where(_held(lease))
         .values(
             attempts=case((sync.c.due_at == lease.until, lease.attempts + 1), else_=0),
-            error=orjson.dumps({"code": error.code, "detail": error.detail, "at": error.at}).decode(),
+            error=_begins(error.code) + orjson.dumps({"detail": error.detail, "at": error.at}).decode()[1:],
             lease_until=None,
             due_at=case((sync.c.due_at == lease.until, retry_at), else_=sync.c.due_at),
         )
@@ -197,12 +192,22 @@ def release_all(connection: Connection, *, now: int) -> int:
     ).rowcount
 
 
-def retry_failed(connection: Connection, *, now: int) -> int:
-    """Have everything that failed tried again now, as after an outage; return how many there are."""
+def release(connection: Connection, lease: Lease, *, now: int) -> bool:
+    """Give the row back undone, due at once; False when the lease was lost."""
+    given = connection.execute(update(sync).where(_held(lease)).values(lease_until=None, due_at=now))
+    return given.rowcount > 0
+
+
+def retry_failed(connection: Connection, *, now: int, code: str | None = None) -> int:
+    """Have everything that failed tried again now, as after an outage; return how many there are.
+
+    With *code*, only what failed for that reason.
+    """
+    why = (
+        sync.c.error.is_not(None) if code is None else sync.c.error.startswith(_begins(code), autoescape=True)
+    )
     return connection.execute(
-        update(sync)
-        .where(sync.c.error.is_not(None), sync.c.due_at > now, sync.c.lease_until.is_(None))
-        .values(due_at=now)
+        update(sync).where(why, sync.c.due_at > now, sync.c.lease_until.is_(None)).values(due_at=now)
     ).rowcount
 
 
@@ -219,13 +224,24 @@ def next_due(connection: Connection, *, now: int) -> int | None:
 
 def pending(connection: Connection) -> int:
     """Return how many rows are not as OpenMeet wants them."""
-    rows = connection.execute(select(sync.c.ref).where(sync.c.due_at.is_not(None)))
-    return len(rows.all())
+    return connection.execute(
+        select(func.count()).select_from(sync).where(sync.c.due_at.is_not(None))
+    ).scalar_one()
 
 
 def read_error(stored: str | None) -> SyncError | None:
     """Return the error that the column ``error`` holds."""
     return None if stored is None else SyncError(**orjson.loads(stored))
+
+
+def _begins(code: str) -> str:
+    """Return how the stored error of that code begins, so that rows can be found by it."""
+    return f'{{"code":"{code}",'
+
+
+def _insert_for(connection: Connection) -> Any:
+    """Return the dialect's own ``insert``: both know ``ON CONFLICT``, but as constructs of their own."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
 def _row(tenant: str, subject: str, ref: str) -> ColumnElement[bool]:

@@ -305,22 +305,20 @@ messages = Table(
     Column("content", Text, comment="JSON; dropped once it is sent"),
     Column("event_id", String(255)),
     Column("created_at", BigInteger, nullable=False),
-    Column("first_sent_at", BigInteger),
     PrimaryKeyConstraint("tenant", "id"),
+    Index("ix_messages_created_at", "created_at"),
 )
 
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("tenant", String(64), nullable=False, comment="empty outside tenants"),
-    Column("caller", String(64), nullable=False, comment="the id of the API key"),
-    Column("route", String(255), nullable=False, comment="method and path"),
+    Column("route", Text, nullable=False, comment="method and path"),
     Column("key", String(255), nullable=False),
     Column("body_digest", String(64), nullable=False),
     Column("status", Integer, comment="NULL while the first request runs"),
     Column("response", Text, comment="NULL where it held a secret"),
-    Column("work_ref", String(64), comment="what the request began, for taking it up again"),
     Column("created_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("tenant", "caller", "route", "key"),
+    PrimaryKeyConstraint("tenant", "route", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
 )

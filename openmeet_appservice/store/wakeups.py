@@ -77,12 +77,13 @@ class PostgreSQLWakeups(Wakeups):
         super().__init__()
         self._url = url
         self._listener: asyncio.Task[None] | None = None
-        self._outbox: asyncio.Queue[Topic] = asyncio.Queue()
+        self._unsent: set[Topic] = set()
+        self._something = asyncio.Event()
 
     def wake(self, topic: Topic) -> None:
         super().wake(topic)
-        if self._listener is not None:
-            self._outbox.put_nowait(topic)
+        self._unsent.add(topic)
+        self._something.set()
 
     async def start(self) -> None:
         self._listener = asyncio.create_task(self._run(), name="wakeups")
@@ -103,17 +104,29 @@ class PostgreSQLWakeups(Wakeups):
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=10)
+        own = connection.get_server_pid()
+
+        def heard(_: object, sender: int, channel: str, payload: object) -> None:
+            if sender != own:
+                self._heard(payload)
+
         try:
-            await connection.add_listener(CHANNEL, self._heard)
+            # Without this a connection that the server ends goes unnoticed while there is nothing to send.
+            connection.add_termination_listener(lambda _: self._something.set())
+            await connection.add_listener(CHANNEL, heard)
             while True:
-                topics = {await self._outbox.get()}
-                while not self._outbox.empty():
-                    topics.add(self._outbox.get_nowait())
-                for topic in sorted(topics):
+                await self._something.wait()
+                self._something.clear()
+                if connection.is_closed():
+                    raise ConnectionResetError("the connection was closed")
+                while self._unsent:
+                    # Forgotten only once it is sent; a wake-up that comes twice does no harm.
+                    topic = min(self._unsent)
                     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, topic)
+                    self._unsent.discard(topic)
         finally:
             connection.terminate()
 
-    def _heard(self, connection: object, sender: int, channel: str, payload: object) -> None:
+    def _heard(self, payload: object) -> None:
         if payload in ("reconcile", "reconciled", "deliver"):
             super().wake(payload)

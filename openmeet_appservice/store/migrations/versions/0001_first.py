@@ -104,20 +104,13 @@ def upgrade() -> None:
     op.create_table(
         "idempotency_keys",
         sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty outside tenants"),
-        sa.Column("caller", sa.String(length=64), nullable=False, comment="the id of the API key"),
-        sa.Column("route", sa.String(length=255), nullable=False, comment="method and path"),
+        sa.Column("route", sa.Text(), nullable=False, comment="method and path"),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("body_digest", sa.String(length=64), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True, comment="NULL while the first request runs"),
         sa.Column("response", sa.Text(), nullable=True, comment="NULL where it held a secret"),
-        sa.Column(
-            "work_ref",
-            sa.String(length=64),
-            nullable=True,
-            comment="what the request began, for taking it up again",
-        ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "caller", "route", "key", name=op.f("pk_idempotency_keys")),
+        sa.PrimaryKeyConstraint("tenant", "route", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False)
     op.create_table(
@@ -165,9 +158,9 @@ def upgrade() -> None:
         sa.Column("content", sa.Text(), nullable=True, comment="JSON; dropped once it is sent"),
         sa.Column("event_id", sa.String(length=255), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("first_sent_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_messages")),
     )
+    op.create_index("ix_messages_created_at", "messages", ["created_at"], unique=False)
     op.create_table(
         "quarantine",
         sa.Column(

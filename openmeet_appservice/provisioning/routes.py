@@ -1,0 +1,29 @@
+"""All routes of this package."""
+
+from __future__ import annotations
+
+from openmeet_appservice.provisioning.entities import Entities
+from openmeet_appservice.provisioning.keys import Keys
+from openmeet_appservice.provisioning.kinds import EVENTS, GROUPS
+from openmeet_appservice.provisioning.members import Members
+from openmeet_appservice.provisioning.parts import Parts
+from openmeet_appservice.provisioning.resolve import Resolve
+from openmeet_appservice.provisioning.tenants import Tenants
+from openmeet_appservice.provisioning.users import Users
+from openmeet_appservice.provisioning.webhooks import Webhooks
+from openmeet_appservice.web.routes import Route
+
+
+def routes(parts: Parts) -> list[Route]:
+    """Return the routes of tenants, keys, users, events, groups, members, webhooks and look-ups."""
+    found = [
+        *Tenants(parts).routes(),
+        *Keys(parts).routes(),
+        *Users(parts).routes(),
+        *Webhooks(parts).routes(),
+        *Resolve(parts).routes(),
+    ]
+    for kind in (EVENTS, GROUPS):
+        found += Entities(parts, kind).routes()
+        found += Members(parts, kind).routes()
+    return found

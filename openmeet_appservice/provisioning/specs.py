@@ -1,0 +1,144 @@
+"""What OpenMeet may want: the specs of users, events, groups and members."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from openmeet_appservice.domain.kinds import Access, AttendeeStatus, EntityStatus, Visibility
+from openmeet_appservice.provisioning.texts import DisplayName, ExternalId, Name, SlugText, Topic
+from openmeet_appservice.web.models import ApiModel
+
+EventRole = Literal["host", "moderator", "speaker", "participant", "guest"]
+GroupRole = Literal["owner", "admin", "moderator", "member", "guest"]
+
+
+class UserSpec(ApiModel):
+    """A user of OpenMeet."""
+
+    display_name: DisplayName = Field(
+        description="What others see. Blank: the slug.", examples=["Ada Lovelace"]
+    )
+    external_id: ExternalId | None = Field(
+        default=None, description="OpenMeet's own id. Once given it stays; another one is refused."
+    )
+
+
+class EntitySpec(ApiModel):
+    """What events and groups have in common."""
+
+    name: Name = Field(description="The room's name.", examples=["Board Games"])
+    topic: Topic | None = Field(
+        default=None, description="The room's topic, of which rooms show the first 2,000 bytes."
+    )
+    visibility: Visibility = Field(
+        description="`public`: in the room directory. `unlisted`: found by its alias only. "
+        "`private`: for members, without an alias."
+    )
+    access: Access | None = Field(
+        default=None,
+        description="Who may walk in: `members` only, or `anyone` (never into something private). "
+        "Absent: as the tenant's settings say.",
+    )
+
+    @field_validator("access", mode="after")
+    @classmethod
+    def _private_is_for_members(cls, access: Access | None, info: ValidationInfo) -> Access | None:
+        if access is Access.ANYONE and info.data.get("visibility") is Visibility.PRIVATE:
+            raise ValueError("What is private is for members only.")
+        return access
+
+
+class EventSpec(EntitySpec):
+    """An event."""
+
+    status: EntityStatus = Field(
+        description="`draft` and `pending` have no room, or a closed one. "
+        "A `cancelled` event's room stays open and says so in its topic."
+    )
+    external_id: ExternalId | None = Field(
+        default=None, description="OpenMeet's own id. Once given it stays; another one is refused."
+    )
+
+
+class GroupSpec(EntitySpec):
+    """A group."""
+
+    status: Literal[EntityStatus.DRAFT, EntityStatus.PENDING, EntityStatus.PUBLISHED] = Field(
+        description="`draft` and `pending` have no room, or a closed one."
+    )
+    external_id: ExternalId | None = Field(
+        default=None, description="OpenMeet's own id. Once given it stays; another one is refused."
+    )
+
+
+class AttendeeStanding(ApiModel):
+    """What somebody is in an event."""
+
+    role: EventRole
+    status: AttendeeStatus = Field(
+        default=AttendeeStatus.CONFIRMED,
+        description="What the attendee answered. The tenant's `chat_statuses` decide who may chat.",
+    )
+
+
+class GroupStanding(ApiModel):
+    """What somebody is in a group."""
+
+    role: GroupRole = Field(description="A `guest` has applied, and may not chat.")
+
+
+class Attendee(AttendeeStanding):
+    """One member of an event."""
+
+    user: SlugText = Field(description="The user's slug. A user never `PUT` gets a placeholder.")
+
+
+class GroupMember(GroupStanding):
+    """One member of a group."""
+
+    user: SlugText = Field(description="The user's slug. A user never `PUT` gets a placeholder.")
+
+
+class EventPut(EventSpec):
+    """An event and, where given, exactly who belongs to it."""
+
+    members: list[Attendee] | None = Field(default=None, description="Absent: as they are. Empty: nobody.")
+
+
+class GroupPut(GroupSpec):
+    """A group and, where given, exactly who belongs to it."""
+
+    members: list[GroupMember] | None = Field(default=None, description="Absent: as they are. Empty: nobody.")
+
+
+class AttendeeList(ApiModel):
+    """Exactly who belongs to an event."""
+
+    members: list[Attendee]
+
+
+class GroupMemberList(ApiModel):
+    """Exactly who belongs to a group."""
+
+    members: list[GroupMember]
+
+
+class AttendeeDelta(ApiModel):
+    """A change of an event's members. Others stay as they are."""
+
+    upsert: list[Attendee] = Field(default=[], description="Added, or changed.")
+    remove: list[SlugText] = Field(default=[], description="Slugs of users; those not there are passed over.")
+
+
+class GroupMemberDelta(ApiModel):
+    """A change of a group's members. Others stay as they are."""
+
+    upsert: list[GroupMember] = Field(default=[], description="Added, or changed.")
+    remove: list[SlugText] = Field(default=[], description="Slugs of users; those not there are passed over.")
+
+
+def stored(spec: ApiModel) -> dict[str, Any]:
+    """Return what the store keeps of a spec: all but ``external_id`` and ``members``, as JSON values."""
+    return spec.model_dump(mode="json", exclude={"external_id", "members"})

@@ -1,0 +1,42 @@
+"""What both databases can do with many rows at once, each in its own dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ARRAY, Column, Connection, Table, Text, any_, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ColumnElement
+
+
+def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert *row* unless a unique column or index refuses it; return whether it was inserted.
+
+    On PostgreSQL this waits for a transaction that is just inserting the same.
+    """
+    return connection.execute(_insert(connection, table), dict(row)).rowcount == 1
+
+
+def insert_all_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those of *rows* that no unique column or index refuses."""
+    if rows:
+        connection.execute(_insert(connection, table), [dict(row) for row in rows])
+
+
+def among(connection: Connection, column: Column[str], values: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that *column* is one of *values*, of which there may be any number.
+
+    The list is one parameter: SQLite and PostgreSQL both limit how many parameters a statement has.
+    """
+    if connection.dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(Text)))
+    listed = func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
+    return column.in_(select(listed.c.value))
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
