@@ -1,0 +1,3 @@
+"""What Synapse calls: transactions, queries, ping."""
+
+from __future__ import annotations

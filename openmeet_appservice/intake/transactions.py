@@ -1,0 +1,170 @@
+"""``PUT /transactions/{txnId}``: what happens in the rooms, written to the event log, then acknowledged.
+
+Nothing but the storing stands between a transaction and its answer: as long as Synapse waits, it sends
+nobody on this service anything else, and what it holds in memory meanwhile is lost when it restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from openmeet_appservice.domain.arrival import Arrival, Junk, read_transaction
+from openmeet_appservice.domain.moments import Now
+from openmeet_appservice.errors import ApiError, BadRequest, StoreError, Unavailable
+from openmeet_appservice.intake.answers import json_answer
+from openmeet_appservice.intake.tokens import HomeserverTokens
+from openmeet_appservice.metrics import (
+    EVENTS_INGESTED,
+    EVENTS_QUARANTINED,
+    TRANSACTION_SECONDS,
+    TRANSACTIONS,
+)
+from openmeet_appservice.store import event_log, sync
+from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.event_log import Appended
+from openmeet_appservice.store.wakeups import Wakeups
+from openmeet_appservice.web.middleware import read_body
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 1024 * 1024
+"""The largest transaction in bytes. Synapse sends at most 100 events of 64 KiB."""
+
+_LARGE = 1024 * 1024
+"""From so many bytes on, a body is read in a thread, so that the others need not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Stores what Synapse pushes.
+
+    Parameters
+    ----------
+    tokens
+        Tell whether it is Synapse.
+    bot
+        The bot's user id.
+    read_seconds
+        How long a body may take to arrive.
+    storage_failed
+        Told when a transaction could not be stored.
+    now, clock
+        Milliseconds since the epoch; seconds that never go back.
+    """
+
+    tokens: HomeserverTokens
+    database: Database
+    wakeups: Wakeups
+    bot: str
+    read_seconds: float
+    storage_failed: Callable[[], None]
+    now: Now
+    clock: Callable[[], float]
+
+    async def put(self, request: web.Request) -> web.Response:
+        """Answer ``{}`` once everything is committed."""
+        started, result = self.clock(), "cut_off"
+        try:
+            await self._take(request)
+            result = "stored"
+        except Unavailable:
+            result = "storage_failed"
+            raise
+        except ApiError:
+            result = "refused"
+            raise
+        except Exception:
+            result = "failed"
+            raise
+        finally:
+            TRANSACTIONS.labels(result).inc()
+            TRANSACTION_SECONDS.observe(self.clock() - started)
+        return json_answer({})
+
+    async def _take(self, request: web.Request) -> None:
+        self.tokens.check(request)
+        if request.content.is_eof():
+            # All there already: nothing to wait for, and nothing to limit.
+            body = await request.read()
+        else:
+            body = await read_body(request, self.read_seconds)
+        elements = await _elements(body)
+        del body
+        arrivals = [element for element in elements if isinstance(element, Arrival)]
+        junk = [element for element in elements if isinstance(element, Junk)]
+        txn_id = request.match_info["txn_id"]
+        done = await self._store(txn_id, arrivals, junk)
+        _count(done)
+        _log(txn_id, done)
+        if done.stored or done.recorded:
+            self.wakeups.wake("deliver")
+        if done.recorded:
+            self.wakeups.wake("reconcile")
+
+    async def _store(self, txn_id: str, arrivals: list[Arrival], junk: list[Junk]) -> Appended:
+        if not arrivals and not junk:
+            return Appended()
+        try:
+            return await self.database.write(_append, arrivals, junk, now=self.now(), bot=self.bot)
+        except (StoreError, SQLAlchemyError) as error:
+            # Not the error's own text: SQLAlchemy puts into it what people wrote.
+            log.error("transaction %s was not stored, Synapse will repeat it: %s", txn_id, _cause(error))
+            self.storage_failed()
+            raise Unavailable("The events could not be stored; send them again.") from None
+
+
+def _append(
+    connection: Connection, arrivals: list[Arrival], junk: list[Junk], *, now: int, bot: str
+) -> Appended:
+    done = event_log.append(connection, arrivals, junk, now=now, bot=bot)
+    for tenant, entity_ref in done.recorded:
+        sync.poke(connection, tenant, "entity", entity_ref, now=now)
+    return done
+
+
+async def _elements(body: bytes) -> list[Arrival | Junk]:
+    try:
+        if len(body) < _LARGE:
+            elements = read_transaction(body)
+        else:
+            elements = await asyncio.to_thread(read_transaction, body)
+    except ValueError:
+        raise BadRequest("The body is not JSON.", code="M_NOT_JSON") from None
+    if elements is None:
+        raise BadRequest("The body must be an object that holds the list `events`.", code="M_BAD_JSON")
+    return elements
+
+
+def _count(done: Appended) -> None:
+    for event_class, number in done.stored.items():
+        EVENTS_INGESTED.labels(event_class).inc(number)
+    if done.quarantined:
+        EVENTS_QUARANTINED.inc(done.quarantined)
+
+
+def _log(txn_id: str, done: Appended) -> None:
+    level = logging.WARNING if done.quarantined else logging.DEBUG
+    if log.isEnabledFor(level):
+        log.log(
+            level,
+            "transaction %s: stored %d, held %d, known %d, passed over %d, quarantined %d",
+            txn_id,
+            done.stored.total(),
+            done.held,
+            done.repeated,
+            done.ignored,
+            done.quarantined,
+        )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, DBAPIError):
+        return f"{type(error.orig).__name__}: {str(error.orig).partition(chr(10))[0]}"
+    return str(error) if isinstance(error, StoreError) else type(error).__name__
