@@ -1,0 +1,473 @@
+"""The composition root: the one place that builds the parts, joins them, starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from types import MappingProxyType
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.engine import make_url
+
+from openmeet_appservice import __version__, errors, metrics
+from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES, MessageRoutes
+from openmeet_appservice.chat.sending import Sending
+from openmeet_appservice.config import Address, Config
+from openmeet_appservice.delivery.settings import DeliverySettings
+from openmeet_appservice.delivery.worker import DeliveryWorker
+from openmeet_appservice.domain.names import Template, full_user_id
+from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.homeserver import Homeserver, MatrixApi, new_txn_id, open_session
+from openmeet_appservice.intake.app import IntakeSettings
+from openmeet_appservice.intake.app import build_app as build_intake
+from openmeet_appservice.intake.control_room import ControlRoom
+from openmeet_appservice.intake.housekeeping import keep_tidy
+from openmeet_appservice.intake.watch import Watch
+from openmeet_appservice.ops.health import Health
+from openmeet_appservice.ops.listener import build_ops_app
+from openmeet_appservice.outbound.client import GuardedClient
+from openmeet_appservice.outbound.guard import Guard
+from openmeet_appservice.provisioning.idempotency import StoredIdempotency
+from openmeet_appservice.provisioning.keys import key_lookup
+from openmeet_appservice.provisioning.parts import Parts
+from openmeet_appservice.provisioning.routes import routes as provisioning_routes
+from openmeet_appservice.provisioning.writes import MAX_WAIT
+from openmeet_appservice.reconciler.service import Reconciler
+from openmeet_appservice.reconciler.settings import ReconcilerSettings
+from openmeet_appservice.store import lanes, messages, schema, service
+from openmeet_appservice.store.database import Database, SQLiteDatabase
+from openmeet_appservice.store.database import open_database as open_database_url
+from openmeet_appservice.store.filelock import FileLock
+from openmeet_appservice.store.ids import new_id
+from openmeet_appservice.store.secretbox import SecretBox
+from openmeet_appservice.store.wakeups import PostgreSQLWakeups, Wakeups
+from openmeet_appservice.web import auth
+from openmeet_appservice.web.app import MAX_BODY
+from openmeet_appservice.web.app import build_app as build_api
+from openmeet_appservice.web.models import MAX_LIMIT
+from openmeet_appservice.web.openapi import About, build_document
+from openmeet_appservice.web.routes import Route
+from openmeet_appservice.web.server import ListenAddress, Listener
+from openmeet_appservice.web.standard import with_standard_routes
+
+USER_AGENT = f"openmeet-appservice/{__version__}"
+
+DRAIN = 10.0
+"""Seconds that requests and webhooks under way are given when the service stops."""
+
+LEASE_MARGIN = 15_000
+"""Milliseconds for which a lane is held beyond the time that a webhook may take."""
+
+FORGET_EVERY = 3600.0
+"""Seconds between rounds that drop what is no longer needed."""
+
+MESSAGES_KEPT = 7 * 24 * 3600 * 1000
+"""Milliseconds for which it is remembered what was sent through the API, so that its echo is known."""
+
+DATABASE_WAIT = 2.0
+"""Seconds between attempts to reach the database at start."""
+
+GAUGES_EVERY = 15.0
+"""Seconds between readings of what the gauges show."""
+
+FEATURES = ("events", "groups", "members", "messages", "tenant_settings", "users", "webhooks")
+"""What ``GET /v1/capabilities`` names."""
+
+ABOUT = About(
+    title="openmeet-appservice provisioning API",
+    description=(
+        "OpenMeet says here how its tenants, users, groups and events should be on Matrix; the service makes "
+        "the homeserver agree and keeps it so."
+    ),
+    version=__version__,
+)
+
+log = logging.getLogger(__name__)
+
+
+def now() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def open_database(config: Config) -> Database:
+    """Return the configured database, not looked at yet."""
+    return open_database_url(config.database.url.get_secret_value())
+
+
+def open_wakeups(config: Config) -> Wakeups:
+    """Return the wake-ups that fit the configured database."""
+    url = make_url(config.database.url.get_secret_value())
+    if url.get_backend_name() == "sqlite":
+        return Wakeups()
+    return PostgreSQLWakeups(url.set(drivername="postgresql").render_as_string(hide_password=False))
+
+
+def bot_user_id(config: Config) -> str:
+    """Return the bot's full user id."""
+    return full_user_id(config.appservice.bot_localpart, config.homeserver.server_name)
+
+
+def room_settings(config: Config) -> RoomSettings:
+    """Return what the configuration says of the rooms of tenants that chose nothing themselves."""
+    rooms = config.rooms
+    return RoomSettings(
+        alias=rooms.alias,
+        private_alias=rooms.private_alias,
+        version=rooms.version,
+        federate=rooms.federate,
+        access=rooms.access,
+        power_levels=MappingProxyType(rooms.power_levels.model_dump()),
+        chat_statuses=frozenset(rooms.chat_statuses),
+    )
+
+
+def puppet_template(config: Config) -> Template:
+    """Return the template of puppets' user ids."""
+    return Template(config.users.puppet_localpart, config.homeserver.server_name)
+
+
+def alias_template(config: Config) -> Template:
+    """Return the template of public aliases."""
+    return Template(config.rooms.alias, config.homeserver.server_name)
+
+
+def build_reconciler(
+    config: Config, database: Database, homeserver: Homeserver, wakeups: Wakeups
+) -> Reconciler:
+    """Return the reconciler, not started."""
+    settings = ReconcilerSettings(
+        server_name=config.homeserver.server_name,
+        bot_user_id=bot_user_id(config),
+        rooms=room_settings(config),
+    )
+    return Reconciler(database, homeserver, wakeups, settings)
+
+
+def provisioning_parts(config: Config, database: Database, wakeups: Wakeups) -> Parts:
+    """Return what the provisioning API works with."""
+    return Parts(
+        database=database,
+        wakeups=wakeups,
+        now=now,
+        clock=time.monotonic,
+        new_id=new_id,
+        puppets=puppet_template(config),
+        aliases=alias_template(config),
+        bot=bot_user_id(config),
+        secrets=SecretBox(config.security.keys),
+        check_url=Guard(config.webhooks.allowed_networks).check_url,
+    )
+
+
+def api_routes(parts: Parts, sending: Sending, rooms: RoomSettings) -> Sequence[Route]:
+    """Return every route of the provisioning API.
+
+    Parameters
+    ----------
+    parts, sending
+        What the handlers work with.
+    rooms
+        The settings of the rooms of tenants that chose nothing themselves.
+    """
+    spoken = MessageRoutes(
+        sending,
+        rooms,
+        new_transaction_id=new_txn_id,
+        new_message_id=lambda: new_id("msg"),
+    )
+    return with_standard_routes(
+        [*provisioning_routes(parts), *spoken.routes()],
+        ABOUT,
+        features=FEATURES,
+        limits={
+            "body_bytes": MAX_BODY,
+            "page_items": MAX_LIMIT,
+            "wait_seconds": MAX_WAIT,
+            "message_bytes": MAX_CONTENT_BYTES,
+        },
+    )
+
+
+def api_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the provisioning API, which depends on no configuration."""
+    # Only what the routes say of themselves is read; their handlers, which need all this, are never called.
+    unused: Any = None
+    parts = Parts(
+        database=unused,
+        wakeups=unused,
+        now=now,
+        clock=time.monotonic,
+        new_id=new_id,
+        puppets=unused,
+        aliases=unused,
+        bot="",
+        secrets=unused,
+        check_url=str,
+    )
+    sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now)
+    return build_document(api_routes(parts, sending, unused), ABOUT)
+
+
+async def prepare_database(database: Database, config: Config, *, migrate: bool) -> None:
+    """Bring the schema up to date, or check that it is, and that the database is this installation's.
+
+    Raises
+    ------
+    StoreError
+        It is away, another's, or has a schema that does not fit.
+    """
+    if migrate:
+        await database.write(schema.migrate)
+    else:
+        await database.read(schema.check)
+    await database.write(schema.claim_for, config.homeserver.server_name, config.appservice.id)
+
+
+class Service:
+    """The whole service in one process, from `start` to `stop`.
+
+    `start` returns once everything runs. What is away then, the homeserver or OpenMeet, is waited for
+    in the background and told by ``/ready``; so is PostgreSQL before anything else begins.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._database = open_database(config)
+        self._wakeups = open_wakeups(config)
+        self._health = Health(self._database_answers)
+        self._parts = AsyncExitStack()
+        self._failed = asyncio.Event()
+        self._provisioning: Listener | None = None
+
+    @property
+    def provisioning_url(self) -> str:
+        """Where the provisioning API listens."""
+        assert self._provisioning is not None, "the service was started"
+        return self._provisioning.url
+
+    async def failed(self) -> None:
+        """Wait until a part has died that should not have; the service is then to be stopped."""
+        await self._failed.wait()
+
+    async def start(self) -> None:
+        """Start every part.
+
+        Raises
+        ------
+        UsageError
+            An address to listen on cannot be used.
+        StoreError
+            The database is not one this release and configuration may use.
+        """
+        parts, config = self._parts, self._config
+        parts.push_async_callback(self._database.close)
+        if isinstance(self._database, SQLiteDatabase):
+            lock = FileLock(self._database.path)
+            lock.take()
+            parts.callback(lock.release)
+        metrics.record_build(__version__)
+        ops = build_ops_app(self._health, __version__, metrics.REGISTRY)
+        await self._listen("operations", ops, config.ops.listen, drain=1.0)
+        await self._wait_for_database()
+        await self._wakeups.start()
+        parts.push_async_callback(self._wakeups.stop)
+        session = open_session(USER_AGENT)
+        parts.push_async_callback(session.close)
+        homeserver = Homeserver(
+            MatrixApi(config.homeserver.url, config.appservice.as_tokens, session), config.appservice.id
+        )
+        await self._start_reconciler(homeserver)
+        await self._start_delivery()
+        await self._start_provisioning(homeserver)
+        await self._start_intake(homeserver)
+        self._health.ready()
+
+    async def stop(self) -> None:
+        """Take nothing new, let what is under way end, stop every part; fine after a failed start."""
+        self._health.draining()
+        await self._parts.aclose()
+
+    async def _start_reconciler(self, homeserver: Homeserver) -> None:
+        reconciler = build_reconciler(self._config, self._database, homeserver, self._wakeups)
+        await reconciler.start()
+        self._parts.push_async_callback(reconciler.stop, DRAIN)
+        self._run("gauges", self._keep_gauges(reconciler))
+
+    async def _start_delivery(self) -> None:
+        webhooks = self._config.webhooks
+        client = GuardedClient(
+            Guard(webhooks.allowed_networks),
+            total_seconds=webhooks.timeout.total_seconds(),
+            user_agent=USER_AGENT,
+        )
+        await self._parts.enter_async_context(client)
+        settings = DeliverySettings(
+            bot=bot_user_id(self._config),
+            retry=tuple(wait.total_seconds() for wait in webhooks.retry),
+            max_batch=webhooks.max_batch,
+            max_batch_bytes=webhooks.max_batch_bytes,
+            lease=int(webhooks.timeout.total_seconds() * 1000) + LEASE_MARGIN,
+        )
+        if self._database.dialect == "sqlite":
+            # Nobody else can be at work, so what a killed process held is free.
+            await self._database.write(lanes.release_all, now=now())
+        worker = DeliveryWorker(
+            self._database,
+            client,
+            SecretBox(self._config.security.keys),
+            self._wakeups,
+            settings,
+            now=now,
+            random=random.random,
+            new_id=new_id,
+        )
+        worker.start()
+        self._parts.push_async_callback(worker.stop, DRAIN)
+
+    async def _start_provisioning(self, homeserver: Homeserver) -> None:
+        config = self._config
+        idempotency = StoredIdempotency(self._database, now)
+        sending = Sending(self._database, homeserver, asyncio.sleep, now)
+        app = build_api(
+            api_routes(
+                provisioning_parts(config, self._database, self._wakeups), sending, room_settings(config)
+            ),
+            key_lookup=key_lookup(
+                self._database, [auth.digest(config.provisioning.admin_key.get_secret_value())]
+            ),
+            idempotency=idempotency,
+        )
+        self._provisioning = await self._listen("the provisioning API", app, config.provisioning.listen)
+        self._run("forgetting", self._forget(idempotency))
+
+    async def _start_intake(self, homeserver: Homeserver) -> None:
+        config = self._config
+        control_room = ControlRoom(
+            homeserver, self._database, config.homeserver.server_name, lambda: new_id("nonce"), now
+        )
+        watch = Watch(
+            homeserver,
+            control_room,
+            self._database,
+            self._report_synapse,
+            new_txn_id,
+            asyncio.sleep,
+            random.random,
+        )
+        settings = IntakeSettings(
+            hs_tokens=config.appservice.hs_tokens,
+            server_name=config.homeserver.server_name,
+            bot=bot_user_id(config),
+            rooms=room_settings(config),
+        )
+        app = build_intake(
+            settings,
+            database=self._database,
+            wakeups=self._wakeups,
+            storage_failed=watch.rouse,
+            now=now,
+        )
+        await self._listen("Synapse", app, config.appservice.listen)
+        self._run("watch", watch.run())
+        self._run("housekeeping", keep_tidy(self._database, now=now, sleep=asyncio.sleep))
+
+    async def _listen(
+        self, name: str, app: web.Application, address: Address, *, drain: float = DRAIN
+    ) -> Listener:
+        listener = Listener(name, app, ListenAddress(address.host, address.port), drain_seconds=drain)
+        await listener.start()
+        self._parts.push_async_callback(listener.stop)
+        return listener
+
+    def _run(self, name: str, part: Coroutine[Any, Any, None]) -> None:
+        """Run *part* in the background until the service stops. It never ends by itself."""
+        task = asyncio.create_task(part, name=name)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                log.critical("%s has died, so the service stops", name, exc_info=task.exception())
+                self._failed.set()
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        task.add_done_callback(ended)
+        self._parts.push_async_callback(stop)
+
+    async def _wait_for_database(self) -> None:
+        migrate = self._config.database.auto_migrate
+        while True:
+            try:
+                await prepare_database(self._database, self._config, migrate=migrate)
+                return
+            except errors.DatabaseUnavailable as error:
+                # A file that cannot be opened does not mend itself; a server comes back.
+                if self._database.dialect == "sqlite":
+                    raise
+                log.warning("waiting for the database: %s", error)
+                await asyncio.sleep(DATABASE_WAIT)
+
+    async def _forget(self, idempotency: StoredIdempotency) -> None:
+        while True:
+            try:
+                await idempotency.forget_old()
+                await self._database.write(messages.forget, before=now() - MESSAGES_KEPT)
+            except errors.DatabaseUnavailable as error:
+                log.warning("what is no longer needed could not be dropped: %s", error)
+            await asyncio.sleep(FORGET_EVERY)
+
+    async def _database_answers(self) -> bool:
+        await self._database.read(service.get, "server_name")
+        return True
+
+    def _report_synapse(self, problem: str | None) -> None:
+        if problem is None:
+            self._health.recover("synapse")
+        else:
+            self._health.degrade("synapse", problem)
+
+    async def _keep_gauges(self, reconciler: Reconciler) -> None:
+        while True:
+            try:
+                backlog = await self._database.read(lanes.backlog)
+                metrics.DELIVERY_PARKED.set(backlog.parked)
+                waiting = backlog.oldest
+                metrics.DELIVERY_OLDEST_AGE.set(0 if waiting is None else max(0, now() - waiting) / 1000)
+            except errors.DatabaseUnavailable as error:
+                log.debug("the gauges wait for the database: %s", error)
+            if reconciler.trouble is None:
+                self._health.recover("homeserver")
+            else:
+                self._health.degrade("homeserver", reconciler.trouble)
+            await asyncio.sleep(GAUGES_EVERY)
+
+
+async def run(config: Config) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    served = Service(config)
+    starting = asyncio.create_task(served.start())
+    waits = {asyncio.create_task(stop.wait()), asyncio.create_task(served.failed())}
+    try:
+        await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return 0 if stop.is_set() else 1
+    finally:
+        for task in (starting, *waits):
+            task.cancel()
+        await asyncio.gather(starting, *waits, return_exceptions=True)
+        log.info("stopping")
+        await served.stop()
