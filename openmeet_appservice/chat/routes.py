@@ -81,6 +81,7 @@ class MessageRoutes:
             body=NewMessage,
             responses={201: SentMessage, 409: None, 503: None},
             takes_idempotency_key=True,
+            resumes=True,
         )
 
     async def _post(self, kind: EntityKind, request: Request) -> Response:

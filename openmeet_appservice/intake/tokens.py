@@ -42,7 +42,9 @@ class HomeserverTokens:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise NotAuthenticated("Send the hs_token as `Authorization: Bearer`.")
-        given = [token, *request.query.getall("access_token", ())]
+        given = [token]
+        if request.query_string:
+            given += request.query.getall("access_token", ())
         verdicts = [self._is_valid(token) for token in given]
         if not all(verdicts):
             raise Forbidden("This is not the hs_token of this application service.")

@@ -80,7 +80,7 @@ class Endpoint:
             request.query.items(),
             raw,
         )
-        return await once(self.idempotency, keyed, act)
+        return await once(self.idempotency, keyed, act, resumes=self.route.resumes)
 
     def _concrete_path(self, path: Mapping[str, str]) -> str:
         """The path with its parameters, so that a tenant written in capitals is the same tenant."""

@@ -121,11 +121,21 @@ class Answer:
 
 
 async def once(
-    store: IdempotencyStore, request: KeyedRequest, act: Callable[[], Awaitable[Answer]]
+    store: IdempotencyStore,
+    request: KeyedRequest,
+    act: Callable[[], Awaitable[Answer]],
+    *,
+    resumes: bool = False,
 ) -> Answer:
     """Return what *act* answers, or what it answered the first time.
 
     A cancelled *act* stays recorded as running: whether it took effect is not known.
+
+    Parameters
+    ----------
+    resumes
+        *act* may be called while it is under way, and takes it up where it is. So nobody has to wait
+        until a request whose process died counts as dead.
 
     Raises
     ------
@@ -137,7 +147,7 @@ async def once(
     begun = await store.begin(request)
     if isinstance(begun, Replay):
         return Answer(begun.status, begun.body, {"Idempotency-Replayed": "true"})
-    if not isinstance(begun, Fresh):
+    if not isinstance(begun, Fresh) and not (resumes and isinstance(begun, Running)):
         raise _refusal(begun)
     try:
         answer = await act()

@@ -169,6 +169,9 @@ class Route:
         Whether ``If-Match`` has a meaning here. Where it has none it is refused, not ignored.
     takes_idempotency_key
         Whether a repeated ``Idempotency-Key`` returns the first answer. Only for ``POST``.
+    resumes
+        Whether the handler takes up a request with the same ``Idempotency-Key`` that is still under way,
+        or was when its process died. Others refuse it for two minutes.
     """
 
     method: str
@@ -186,6 +189,7 @@ class Route:
     )
     takes_if_match: bool = False
     takes_idempotency_key: bool = False
+    resumes: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in {"GET", "PUT", "POST", "PATCH", "DELETE"}:
