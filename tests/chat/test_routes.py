@@ -10,7 +10,6 @@ from sqlalchemy import Connection, update
 from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES
 from openmeet_appservice.domain.arrival import MARK, dumps
 from openmeet_appservice.store import entities, rooms
-from openmeet_appservice.store.idempotency import RUNNING_MS
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.tables import tenants
 
@@ -88,10 +87,7 @@ async def test_a_process_that_dies_leaves_the_message_to_the_next(api: Api, mome
     # What is left when a process dies: the key that runs, the row without an event id, a silent client.
     world.synapse.on_send = None
     second = await api.post(HELLO, "k1")
-    assert (second.status, second.json["code"]) == (409, "idempotency_key_running")
-    world.clock.ms += RUNNING_MS
-    third = await api.post(HELLO, "k1")
-    assert (third.status, third.json) == (201, {"event_id": "$event1"})
+    assert (second.status, second.json) == (201, {"event_id": "$event1"})
     assert world.synapse.said == [(ADA, "Hello")]
     assert set(world.synapse.transactions) <= {row.transaction_id}
     asked.cancel()
