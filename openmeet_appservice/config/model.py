@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from openmeet_appservice.config import templates
 from openmeet_appservice.config.values import (
-    Address,
     AdminKey,
     DatabaseUrl,
     Duration,
@@ -21,6 +20,7 @@ from openmeet_appservice.config.values import (
     ServerName,
     Token,
 )
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 
 Level = Annotated[int, Field(strict=True, ge=0, le=100)]

@@ -7,7 +7,6 @@ repeats a secret; other values are repeated so that a typing error is seen at a 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -16,6 +15,8 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
+
+from openmeet_appservice.domain.addresses import Address
 
 PLACEHOLDER = "REPLACE-ME"
 """What secrets begin with in `config.example.yaml`; never accepted as a secret."""
@@ -52,17 +53,6 @@ def duration_text(value: timedelta) -> str:
         if milliseconds % size == 0 and (milliseconds or unit == "s"):
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: *host* is a name or an IP address (without brackets), *port* is 1 to 65535."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_address(value: object) -> Address:

@@ -23,6 +23,7 @@ from openmeet_appservice.dev import ports, story
 from openmeet_appservice.dev.api import Api
 from openmeet_appservice.dev.stand_in import StandIn
 from openmeet_appservice.dev.synapse import Synapse, SynapseSettings
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.errors import UsageError
 from openmeet_appservice.files import write_private_files
 from openmeet_appservice.installation import Answers, initialise, write_registration
@@ -30,7 +31,7 @@ from openmeet_appservice.ops.logs import set_up_logging
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.web.auth import new_key
 from openmeet_appservice.web.routes import Scope
-from openmeet_appservice.web.server import ListenAddress, Listener
+from openmeet_appservice.web.server import Listener
 
 SERVER_NAME = "dev.localhost"
 SYNAPSE_PORT, STAND_IN_PORT = 18008, 18080
@@ -99,7 +100,7 @@ async def running(
         receiver = Listener(
             "the stand-in for OpenMeet",
             stand_in.app(),
-            ListenAddress(ports.LOOPBACK, chosen["stand-in"]),
+            Address(ports.LOOPBACK, chosen["stand-in"]),
             drain_seconds=1,
         )
         await receiver.start()

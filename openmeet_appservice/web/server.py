@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import socket
-from dataclasses import dataclass
 
 from aiohttp import web
 
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.errors import UsageError
 
 log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 75.0
 """How long an idle connection stays open. aiohttp's own default here is an hour."""
-
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s/]+)):(?P<port>[0-9]{1,5})")
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """Where to listen. Port 0 takes any free one."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> ListenAddress:
-        """Return the address in ``host:port`` or ``[ipv6]:port``; raises `ValueError` otherwise."""
-        found = _ADDRESS.fullmatch(text)
-        if found is None or int(found["port"]) > 65535:
-            raise ValueError("an address to listen on is host:port, such as 127.0.0.1:29351")
-        return cls(found["v6"] or found["host"], int(found["port"]))
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
 
 
 class Listener:
@@ -55,9 +32,7 @@ class Listener:
         How long requests may go on after `stop` before they are cut off.
     """
 
-    def __init__(
-        self, name: str, app: web.Application, address: ListenAddress, *, drain_seconds: float
-    ) -> None:
+    def __init__(self, name: str, app: web.Application, address: Address, *, drain_seconds: float) -> None:
         self._name = name
         self._address = address
         self._runner = web.AppRunner(
@@ -91,7 +66,7 @@ class Listener:
     def url(self) -> str:
         """The base URL, with the port that was really taken."""
         host, port = self._runner.addresses[0][:2]
-        return f"http://{ListenAddress(host, port)}"
+        return f"http://{Address(host, port)}"
 
     async def stop(self) -> None:
         """Take no more connections, let requests end within the drain time, close. Repeatable."""

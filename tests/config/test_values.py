@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from openmeet_appservice.config.values import (
-    Address,
     check_http_url,
     check_server_name,
     duration_text,
@@ -18,6 +17,7 @@ from openmeet_appservice.config.values import (
     parse_duration,
     shown_url,
 )
+from openmeet_appservice.domain.addresses import Address
 
 
 @pytest.mark.parametrize(

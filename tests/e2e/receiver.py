@@ -13,8 +13,9 @@ from aiohttp.typedefs import Handler
 
 from openmeet_appservice.dev.ports import LOOPBACK
 from openmeet_appservice.dev.stand_in import StandIn
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.outbound.signing import new_secret
-from openmeet_appservice.web.server import ListenAddress, Listener
+from openmeet_appservice.web.server import Listener
 
 from .waiting import LONG, until_true
 
@@ -70,7 +71,7 @@ class Receiver:
         """Listen."""
         app = self.stand_in.app()
         app.middlewares.append(self._notice())
-        self._listener = Listener("webhooks", app, ListenAddress(LOOPBACK, self.port), drain_seconds=0.1)
+        self._listener = Listener("webhooks", app, Address(LOOPBACK, self.port), drain_seconds=0.1)
         await self._listener.start()
 
     async def down(self) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 
 from openmeet_appservice.dev import ports
 from openmeet_appservice.dev.synapse import Synapse, SynapseSettings
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.errors import HomeserverRefused
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, new_txn_id, open_session
 from openmeet_appservice.intake.advice import advice
@@ -27,7 +28,7 @@ from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import Database, open_database
 from openmeet_appservice.store.tables import held_events, room_events
-from openmeet_appservice.web.server import ListenAddress, Listener
+from openmeet_appservice.web.server import Listener
 
 SERVER = "hs.test"
 TOKEN = "the-hs-token"
@@ -46,7 +47,7 @@ class Stage:
 
     async def listen(self, app: web.Application) -> None:
         """Serve *app* where Synapse expects us."""
-        self.listener = Listener("tests", app, ListenAddress("127.0.0.1", self.port), drain_seconds=1)
+        self.listener = Listener("tests", app, Address("127.0.0.1", self.port), drain_seconds=1)
         await self.listener.start()
 
     async def stop_listening(self) -> None:

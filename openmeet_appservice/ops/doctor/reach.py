@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from openmeet_appservice.config import Address, Config
+from openmeet_appservice.config import Config
+from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.errors import HomeserverError
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.intake.advice import advice
