@@ -19,15 +19,18 @@ have no effect but their rows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
@@ -122,23 +125,66 @@ class SQLiteDatabase(Database):
         await self._writer.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    do: Callable[[Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[Any]
+
+    def settle(self, how: Callable[[asyncio.Future[Any], Any], None], outcome: Any) -> None:
+        # The loop is closed when nobody is left to wait.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(how, self.done, outcome)
+
+
+def _succeed(done: asyncio.Future[Any], result: Any) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: asyncio.Future[Any], error: BaseException) -> None:
+    if not done.done():
+        done.set_exception(error)
+
+
 class _SQLiteThread:
     """A thread that owns one connection and runs one transaction after the other on it."""
 
     def __init__(self, path: Path, *, name: str, begin: str) -> None:
-        self._engine = _sqlite_engine(path, begin)
-        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._engine = _sqlite_engine(path)
+        self._begin = begin
         self._connection: Connection | None = None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._closed = False
 
     async def run(self, do: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, do)
+        # Not an executor: its two futures for each call cost as much as a small transaction.
+        if self._closed:
+            raise RuntimeError("the database is closed")
+        if not self._thread.is_alive():
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Job(do, loop, done))
+        return await done
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                result = self._run(job.do)
+            except BaseException as error:
+                job.settle(_fail, error)
+            else:
+                job.settle(_succeed, result)
+                del result
+            del job
 
     def _run(self, do: Callable[[Connection], T]) -> T:
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
-            with self._connection.begin():
-                return do(self._connection)
+            return _transact(self._connection, self._begin, do)
         except DBAPIError as error:
             # SQLite tells of a file that is damaged, or none of its own, with the base class itself.
             if (
@@ -159,9 +205,11 @@ class _SQLiteThread:
             connection.close()
 
     async def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._close_connection)
-        self._threads.shutdown()
+        self._closed = True
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self._close_connection()
         self._engine.dispose()
 
     def _close_connection(self) -> None:
@@ -182,7 +230,7 @@ def _make_private(path: Path) -> None:
         return
 
 
-def _sqlite_engine(path: Path, begin: str) -> Engine:
+def _sqlite_engine(path: Path) -> Engine:
     def connect() -> sqlite3.Connection:
         _make_private(path)
         # isolation_level=None: the driver's own idea of when to begin is replaced by ours, below.
@@ -194,13 +242,32 @@ def _sqlite_engine(path: Path, begin: str) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
 
-    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)
+    return create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
 
-    return engine
+def _transact(connection: Connection, begin: str, do: Callable[[Connection], T]) -> T:
+    """Run *do* in a transaction, begun and ended by the driver itself where SQLAlchemy takes no part.
+
+    SQLAlchemy's own way there and back costs more than the statements of a small transaction.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    try:
+        driver.execute(begin)
+        result = do(connection)
+        if connection.in_transaction():
+            connection.commit()
+        else:
+            driver.execute("COMMIT")
+    except BaseException as error:
+        if connection.in_transaction():
+            connection.rollback()
+        elif driver.in_transaction:
+            driver.rollback()
+        if isinstance(error, sqlite3.Error):
+            raise DBAPIError.instance(begin, None, error, sqlite3.Error) from error
+        raise
+    return result
 
 
 class PostgreSQLDatabase(Database):

@@ -181,7 +181,10 @@ def forget_quarantined(connection: Connection, *, before: int) -> int:
 
 
 def _known_rooms(log: Log, room_ids: Collection[str]) -> dict[str, _Room]:
-    rows = log.fetch(log.statements.rooms, log.listed(room_ids))
+    if len(room_ids) == 1:
+        rows = log.fetch(log.statements.room, *room_ids)
+    else:
+        rows = log.fetch(log.statements.rooms, log.listed(room_ids))
     return {room_id: _Room(*numbers) for room_id, *numbers in rows}
 
 
@@ -262,7 +265,9 @@ def _append_known(
             done.stored.update(map(event_class, [arrival.type for arrival in new]))
 
 
-def _new_ones(log: Log, tenant: str, arrivals: Sequence[Arrival]) -> list[Arrival]:
+def _new_ones(log: Log, tenant: str, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+    if len(arrivals) == 1:
+        return [] if log.fetch(log.statements.is_stored, tenant, arrivals[0].event_id) else arrivals
     event_ids = log.listed([arrival.event_id for arrival in arrivals])
     seen = {event_id for (event_id,) in log.fetch(log.statements.stored, tenant, event_ids)}
     new = []

@@ -23,12 +23,15 @@ class Statements:
     """One dialect's texts.
 
     *rooms* reads each room and its tenant, and what ``lock_…`` reads stays as it is until the transaction
-    ends; they are None where *rooms* does that already. ``…_many`` are run with `Log.many`.
+    ends; they are None where *rooms* does that already. *room* and *is_stored* are *rooms* and *stored* for
+    a single id. ``…_many`` are run with `Log.many`.
     """
 
+    room: str
     rooms: str
     lock_tenants: str | None
     lock_rooms: str | None
+    is_stored: str
     stored: str
     hold: str
     insert_events_many: str
@@ -75,10 +78,12 @@ WHERE messages.tenant = {tenant} AND messages.id {listed}
 """
 
 SQLITE = Statements(
+    room=_ROOMS.format(listed="= ?1"),
     rooms=_ROOMS.format(listed="IN (SELECT value FROM json_each(?1))"),
     # BEGIN IMMEDIATE has locked everything already.
     lock_tenants=None,
     lock_rooms=None,
+    is_stored="SELECT event_id FROM room_events WHERE tenant = ?1 AND event_id = ?2",
     stored="SELECT event_id FROM room_events WHERE tenant = ?1 "
     "AND event_id IN (SELECT value FROM json_each(?2))",
     hold=_HOLD.format("?1", "?2", "?3", "?4"),
@@ -94,11 +99,13 @@ SQLITE = Statements(
 )
 
 POSTGRESQL = Statements(
+    room=_ROOMS.format(listed="= $1"),
     rooms=_ROOMS.format(listed="= ANY($1::text[])"),
     lock_tenants="SELECT tenant, last_position FROM tenants WHERE tenant = ANY($1::text[]) "
     "ORDER BY tenant FOR UPDATE",
     lock_rooms="SELECT room_id, last_sequence FROM rooms WHERE room_id = ANY($1::text[]) "
     "ORDER BY tenant, id FOR UPDATE",
+    is_stored="SELECT event_id FROM room_events WHERE tenant = $1 AND event_id = $2",
     stored="SELECT event_id FROM room_events WHERE tenant = $1 AND event_id = ANY($2::text[])",
     hold=_HOLD.format("$1", "$2", "$3", "$4"),
     insert_events_many=_INSERT_EVENTS.format(
