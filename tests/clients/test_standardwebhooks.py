@@ -140,7 +140,7 @@ async def verify(secret: str, webhooks: list[dict[str, Any]]) -> list[dict[str, 
     return found
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 async def test_a_delivered_webhook_is_verified_by_node(
     database: Database, receiver: tuple[Receiver, str]
 ) -> None:
