@@ -21,10 +21,10 @@ from pathlib import Path
 
 from benchmarks.pushing import Pusher, transactions
 
-SIZES = {1: 600, 100: 60}
+SIZES = {1: 2000, 100: 100}
 """How many transactions a run has, by the number of events in each."""
 
-SLICES = 20
+SLICES = 4
 """A run is cut into slices, and the contestants take turns slice by slice: what else happens on the machine
 meanwhile then disturbs all of them alike."""
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import sys
 import time
@@ -183,6 +184,9 @@ def _app(take: Callable[[web.Request], Awaitable[web.Response]]) -> web.Applicat
 async def _listen(app: web.Application) -> int:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+    # As `run` does.
+    gc.collect()
+    gc.freeze()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return int(runner.addresses[0][1])
 

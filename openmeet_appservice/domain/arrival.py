@@ -114,7 +114,28 @@ def read_transaction(body: bytes) -> list[Arrival | Junk] | None:
     ValueError
         It is not JSON in UTF-8.
     """
-    text = body.decode()
+    if _LONG_NUMBER not in body.translate(_DIGITS_AS_ZERO):
+        try:
+            return _read_plain(orjson.loads(body))
+        except (orjson.JSONDecodeError, TypeError):
+            # Too deep, not quite Unicode, or no JSON at all: the exact way tells which.
+            pass
+    return _read_exactly(body.decode())
+
+
+def _read_plain(parsed: Any) -> list[Arrival | Junk] | None:
+    events = parsed.get("events") if isinstance(parsed, dict) else None
+    if not isinstance(events, list):
+        return None
+    return [read_event(element, orjson.dumps(element).decode()) for element in events]
+
+
+def _read_exactly(text: str) -> list[Arrival | Junk] | None:
+    """Read what the fast parser refuses or would change, keeping the text of each element as it came.
+
+    It turns integers of more than 64 bits into other numbers without a word, and refuses whole a
+    transaction of which one element is nested too deeply.
+    """
     at = _skip(text, 0)
     if text[at : at + 1] != "{":
         _value(text, at)
@@ -178,6 +199,10 @@ class _Unreadable:
 def _refuse(constant: str) -> NoReturn:
     raise json.JSONDecodeError(f"{constant} is not JSON", constant, 0)
 
+
+_DIGITS_AS_ZERO = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+"""So many digits in a row may be a number that does not fit into 64 bits."""
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 _SPACES = " \t\n\r"

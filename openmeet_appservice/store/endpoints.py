@@ -15,7 +15,7 @@ from sqlalchemy import delete as sql_delete
 
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.lanes import EndpointKey
-from openmeet_appservice.store.tables import batches, endpoints, lanes, tenants
+from openmeet_appservice.store.tables import batches, endpoints, lanes, rooms, tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +144,17 @@ def delete(connection: Connection, tenant: str, name: str) -> bool:
 
 
 def _try_again(connection: Connection, endpoint: Endpoint, now: int) -> None:
+    newest = (
+        select(rooms.c.last_sequence)
+        .where(rooms.c.tenant == lanes.c.tenant, rooms.c.id == lanes.c.room_ref)
+        .scalar_subquery()
+    )
     connection.execute(
         update(lanes)
         .where(
             lanes.c.tenant == endpoint.tenant,
             lanes.c.endpoint_ref == endpoint.ref,
-            lanes.c.head_sequence > lanes.c.acked_sequence,
+            lanes.c.acked_sequence < newest,
         )
         .values(due_at=now, attempts=0, parked_at=None)
     )

@@ -319,7 +319,7 @@ def _insert(
     log.many(sql.set_last_sequence_many, [(tenant, room.ref, room.last_sequence) for room in raised])
     log.many(
         sql.raise_lanes_many,
-        [(tenant, room.ref, room.first_new - 1, room.last_sequence, now) for room in raised],
+        [(tenant, room.ref, room.first_new - 1, now) for room in raised],
     )
 
 

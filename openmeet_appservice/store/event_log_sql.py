@@ -59,16 +59,15 @@ INSERT INTO held_events (room_id, event_id, received_at, body) VALUES ({0}, {1},
 ON CONFLICT (room_id, event_id) DO NOTHING RETURNING 1
 """
 
-# A lane that is parked stays so; one that waits for its next attempt is not hurried.
+# Only an idle lane is written: one that is parked stays so, and one that is due already, now or for its next
+# try, is not hurried. How far the room has come stands in its own row.
 _RAISE_LANES = """
 INSERT INTO lanes
-    (tenant, endpoint_ref, room_ref, acked_sequence, head_sequence,
-     due_at, attempts, waiting_since, lease_epoch)
+    (tenant, endpoint_ref, room_ref, acked_sequence, due_at, attempts, waiting_since, lease_epoch)
 {rows}
 ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
-    head_sequence = excluded.head_sequence,
-    due_at = CASE WHEN lanes.parked_at IS NULL THEN COALESCE(lanes.due_at, excluded.due_at) END,
-    waiting_since = COALESCE(lanes.waiting_since, excluded.waiting_since)
+    due_at = excluded.due_at, waiting_since = excluded.waiting_since
+    WHERE lanes.due_at IS NULL AND lanes.parked_at IS NULL
 """
 
 _MESSAGE_SENDERS = """
@@ -91,7 +90,7 @@ SQLITE = Statements(
     set_last_position="UPDATE tenants SET last_position = ?1 WHERE tenant = ?2",
     set_last_sequence_many="UPDATE rooms SET last_sequence = ?3 WHERE tenant = ?1 AND id = ?2",
     raise_lanes_many=_RAISE_LANES.format(
-        rows="SELECT tenant, id, ?2, ?3, ?4, ?5, 0, ?5, 0 FROM endpoints WHERE tenant = ?1"
+        rows="SELECT tenant, id, ?2, ?3, ?4, 0, ?4, 0 FROM endpoints WHERE tenant = ?1"
     ),
     message_senders=_MESSAGE_SENDERS.format(tenant="?1", listed="IN (SELECT value FROM json_each(?2))"),
     message_sent_many="UPDATE messages SET event_id = ?3, content = NULL WHERE tenant = ?1 AND id = ?2",
@@ -117,9 +116,9 @@ POSTGRESQL = Statements(
     "FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (tenant, id, last_sequence) "
     "WHERE rooms.tenant = new.tenant AND rooms.id = new.id",
     raise_lanes_many=_RAISE_LANES.format(
-        rows="SELECT endpoints.tenant, endpoints.id, new.room_ref, new.acked, new.head, new.at, 0, new.at, 0"
-        " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])"
-        " AS new (tenant, room_ref, acked, head, at) JOIN endpoints ON endpoints.tenant = new.tenant"
+        rows="SELECT endpoints.tenant, endpoints.id, new.room_ref, new.acked, new.at, 0, new.at, 0"
+        " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])"
+        " AS new (tenant, room_ref, acked, at) JOIN endpoints ON endpoints.tenant = new.tenant"
     ),
     message_senders=_MESSAGE_SENDERS.format(tenant="$1", listed="= ANY($2::text[])"),
     message_sent_many="UPDATE messages SET event_id = sent.event_id, content = NULL "

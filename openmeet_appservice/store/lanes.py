@@ -1,7 +1,8 @@
 """Lanes: how far each room has been delivered to each endpoint.
 
 A lane is worked on by one worker at a time, and only one batch of it is under way, which is what keeps a
-room's events in order. Storing an event raises ``head_sequence`` and makes an idle lane due::
+room's events in order. Storing an event makes an idle lane due; how many events there are to send, the room's
+own row tells (``rooms.last_sequence``)::
 
     idle ──event──▶ due ──lease──▶ leased ──taken──▶ idle, or due at once when there is more
                      ▲               │
@@ -23,7 +24,7 @@ from typing import TypeAlias
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
-from openmeet_appservice.store.tables import lanes, room_events
+from openmeet_appservice.store.tables import lanes, room_events, rooms
 
 EndpointKey: TypeAlias = tuple[str, str]
 """``(tenant, endpoint_ref)``."""
@@ -35,8 +36,8 @@ class Lane:
 
     Parameters
     ----------
-    acked, head
-        The last sequence that the endpoint took, and the last one there is.
+    acked
+        The last sequence that the endpoint took.
     attempts
         How often the batch under way has failed.
     epoch
@@ -49,7 +50,6 @@ class Lane:
     endpoint_ref: str
     room_ref: str
     acked: int
-    head: int
     attempts: int
     epoch: int
     until: int
@@ -101,7 +101,6 @@ def due(connection: Connection, *, now: int, limit: int, but: Collection[Endpoin
             lanes.c.endpoint_ref,
             lanes.c.room_ref,
             lanes.c.acked_sequence,
-            lanes.c.head_sequence,
             lanes.c.attempts,
             lanes.c.lease_epoch,
         )
@@ -143,7 +142,6 @@ def lease(connection: Connection, found: Sequence[Lane], *, until: int) -> list[
             endpoint_ref=lane.endpoint_ref,
             room_ref=lane.room_ref,
             acked=lane.acked,
-            head=lane.head,
             attempts=lane.attempts,
             epoch=lane.epoch + 1,
             until=until,
@@ -154,25 +152,26 @@ def lease(connection: Connection, found: Sequence[Lane], *, until: int) -> list[
 
 def taken(connection: Connection, lane: Lane, *, last: int, now: int) -> bool:
     """Record that the endpoint took everything up to *last*; False when the lease was lost."""
-    more = lanes.c.head_sequence > last
-    head = connection.execute(
+    # Whoever stores an event has the room's row locked first and the lane after it; so does this. What it
+    # finds is then all there is, and what comes later finds the lane as it is left here.
+    newest: int = connection.execute(
+        select(rooms.c.last_sequence)
+        .where(rooms.c.tenant == lane.tenant, rooms.c.id == lane.room_ref)
+        .with_for_update()
+    ).scalar_one()
+    more = newest > last
+    recorded = connection.execute(
         update(lanes)
         .where(_held(lane))
         .values(
             acked_sequence=last,
             attempts=0,
             lease_until=None,
-            due_at=case((more, now), else_=None),
-            waiting_since=None,
+            due_at=now if more else None,
+            waiting_since=_received_at(connection, lane, last + 1) if more else None,
         )
-        .returning(lanes.c.head_sequence)
-    ).scalar_one_or_none()
-    if head is not None and head > last:
-        # The lane is locked by now: whoever stores an event meanwhile finds it as it is left here.
-        connection.execute(
-            update(lanes).where(_lane(lane)).values(waiting_since=_received_at(connection, lane, last + 1))
-        )
-    return head is not None
+    )
+    return recorded.rowcount > 0
 
 
 def fail(connection: Connection, lane: Lane, *, retry_at: int) -> bool:

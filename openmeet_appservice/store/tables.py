@@ -215,6 +215,8 @@ room_events = Table(
     PrimaryKeyConstraint("tenant", "position"),
     UniqueConstraint("tenant", "event_id"),
     UniqueConstraint("tenant", "room_ref", "sequence"),
+    # One tree less to write for each event: the rows are kept in the order of the primary key.
+    sqlite_with_rowid=False,
 )
 
 held_events = Table(
@@ -263,7 +265,6 @@ lanes = Table(
     Column("endpoint_ref", String(64), nullable=False),
     Column("room_ref", String(64), nullable=False),
     Column("acked_sequence", BigInteger, nullable=False, comment="the last one OpenMeet took"),
-    Column("head_sequence", BigInteger, nullable=False, comment="the last one there is to send"),
     Column("due_at", BigInteger, comment="NULL: nothing to send, or parked"),
     Column("attempts", Integer, nullable=False, comment="of the batch under way"),
     Column("parked_at", BigInteger),

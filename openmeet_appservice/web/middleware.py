@@ -131,6 +131,8 @@ async def read_body(request: web.Request, seconds: float) -> bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     try:
+        if request.content.is_eof():
+            return await request.read()
         async with asyncio.timeout(seconds):
             return await request.read()
     except TimeoutError:

@@ -264,8 +264,13 @@ class World:
         self.wakeups.wake("deliver")
 
     async def lane(self, room_id: str, tenant: str = "t1") -> Any:
-        """Return the row of the room's one lane."""
-        query = select(lanes).where(lanes.c.tenant == tenant, lanes.c.room_ref == f"room_{room_id}")
+        """Return the row of the room's one lane, with ``last_sequence`` of the room."""
+        joined = lanes.join(rooms, (rooms.c.tenant == lanes.c.tenant) & (rooms.c.id == lanes.c.room_ref))
+        query = (
+            select(lanes, rooms.c.last_sequence)
+            .select_from(joined)
+            .where(lanes.c.tenant == tenant, lanes.c.room_ref == f"room_{room_id}")
+        )
         return await self.database.read(lambda connection: connection.execute(query).one())
 
     async def batches(self) -> list[Any]:
@@ -289,7 +294,7 @@ class World:
 
         async def idle() -> bool:
             lane = await self.lane(room_id, tenant)
-            return bool(lane.acked_sequence == lane.head_sequence and lane.lease_until is None)
+            return bool(lane.acked_sequence == lane.last_sequence and lane.lease_until is None)
 
         await self.until(idle)
 

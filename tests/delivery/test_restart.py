@@ -199,4 +199,4 @@ async def test_several_workers_keep_every_room_in_order_while_events_come_in(wor
                 assert got.sequences[0] == seen + 1
                 seen = got.sequences[-1]
             last_of[got.webhook_id] = got.sequences
-        assert seen == (await world.lane(room_id)).head_sequence
+        assert seen == (await world.lane(room_id)).last_sequence

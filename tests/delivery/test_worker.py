@@ -169,7 +169,7 @@ async def test_what_outlives_the_schedule_is_parked(world: Any, caplog: pytest.L
     await world.say("!b", "elsewhere")
     await world.until_idle("!b")
     lane = await world.lane("!a")
-    assert (lane.due_at, lane.head_sequence, lane.acked_sequence) == (None, 2, 0)
+    assert (lane.due_at, lane.last_sequence, lane.acked_sequence) == (None, 2, 0)
     assert lane.parked_at == began + RETRY_1 + RETRY_2
     assert len(world.receiver.of("!a")) == 3
     assert any("is parked" in record.message for record in caplog.records if record.levelname == "ERROR")

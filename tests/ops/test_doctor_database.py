@@ -257,7 +257,6 @@ def _fill(connection: Connection) -> None:
             endpoint_ref="e",
             room_ref=room,
             acked_sequence=0,
-            head_sequence=1,
             attempts=0,
             lease_epoch=0,
             parked_at=parked_at,

@@ -15,7 +15,7 @@ from openmeet_appservice.store.tables import endpoints, entities, room_events, r
 
 
 def lane(tenant: str = "t1", room: str = "a", acked: int = 0) -> Lane:
-    return Lane(tenant, "e", room, acked=acked, head=500, attempts=0, epoch=1, until=1000)
+    return Lane(tenant, "e", room, acked=acked, attempts=0, epoch=1, until=1000)
 
 
 @pytest.fixture

@@ -420,11 +420,13 @@ async def lane_rows(database: Database) -> list[tuple[Any, ...]]:
             lanes.c.endpoint_ref,
             lanes.c.room_ref,
             lanes.c.acked_sequence,
-            lanes.c.head_sequence,
+            rooms.c.last_sequence,
             lanes.c.due_at,
             lanes.c.waiting_since,
         )
-        return [tuple(row) for row in connection.execute(select(*columns).order_by(*columns))]
+        joined = lanes.join(rooms, (rooms.c.tenant == lanes.c.tenant) & (rooms.c.id == lanes.c.room_ref))
+        query = select(*columns).select_from(joined).order_by(*columns)
+        return [tuple(row) for row in connection.execute(query)]
 
     return await database.read(read)
 

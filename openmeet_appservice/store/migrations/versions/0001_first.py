@@ -119,7 +119,6 @@ def upgrade() -> None:
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("acked_sequence", sa.BigInteger(), nullable=False, comment="the last one OpenMeet took"),
-        sa.Column("head_sequence", sa.BigInteger(), nullable=False, comment="the last one there is to send"),
         sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to send, or parked"),
         sa.Column("attempts", sa.Integer(), nullable=False, comment="of the batch under way"),
         sa.Column("parked_at", sa.BigInteger(), nullable=True),
@@ -190,6 +189,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "tenant", "room_ref", "sequence", name=op.f("uq_room_events_tenant_room_ref_sequence")
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "rooms",
