@@ -5,17 +5,18 @@ Everything it keeps is in one folder, so that a second start takes seconds and f
 
 from __future__ import annotations
 
+import io
 import logging
-import os
 import secrets
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import ClientSession
+from ruamel.yaml import YAML
 
 from openmeet_appservice.app import Service
 from openmeet_appservice.config import Config, load_config
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 class Stack:
     """Everything that `dev` runs, and what it needs to play the story."""
 
+    folder: Path
     config: Config
     synapse: Synapse
     service: Service
@@ -119,7 +121,7 @@ async def running(
             synapse_url=synapse.url,
             person=(PERSON, _kept(folder / "person.password", lambda: secrets.token_urlsafe(9))),
         )
-        yield Stack(config, synapse, service, stand_in, cast)
+        yield Stack(folder, config, synapse, service, stand_in, cast)
 
 
 def choose_ports(say: Callable[[str], None]) -> dict[str, int]:
@@ -132,23 +134,29 @@ def choose_ports(say: Callable[[str], None]) -> dict[str, int]:
     return chosen
 
 
-def configure(folder: Path, chosen: dict[str, int]) -> Config:
-    """Write the configuration and registration if they are not there; return it with these ports."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("OPENMEET_AS_")} | {
-        "OPENMEET_AS_HOMESERVER__URL": f"http://{ports.LOOPBACK}:{chosen['synapse']}",
-        "OPENMEET_AS_APPSERVICE__URL": f"http://{ports.LOOPBACK}:{chosen['appservice']}",
-        "OPENMEET_AS_APPSERVICE__LISTEN": f"{ports.LOOPBACK}:{chosen['appservice']}",
-        "OPENMEET_AS_PROVISIONING__LISTEN": f"{ports.LOOPBACK}:{chosen['provisioning']}",
-        "OPENMEET_AS_OPS__LISTEN": f"{ports.LOOPBACK}:{chosen['ops']}",
-        "OPENMEET_AS_WEBHOOKS__ALLOWED_NETWORKS": "[127.0.0.0/8]",
-        "OPENMEET_AS_WEBHOOKS__RETRY": f"[{', '.join(RETRY)}]",
-    }
+def configure(folder: Path, chosen: Mapping[str, int]) -> Config:
+    """Write the configuration for these ports, with the secrets that are there already; return it.
+
+    It stands in the folder whole, so that every other command works beside: ``doctor -c .dev/config.yaml``.
+    """
+    url = {name: f"http://{ports.LOOPBACK}:{port}" for name, port in chosen.items()}
     path = folder / "config.yaml"
     if not path.exists():
-        initialise(
-            Answers(homeserver_url=environ["OPENMEET_AS_HOMESERVER__URL"], server_name=SERVER_NAME), folder
-        )
-    config = load_config(path, environ)
+        initialise(Answers(homeserver_url=url["synapse"], server_name=SERVER_NAME), folder)
+    yaml = YAML()
+    written = yaml.load(path)
+    for section, key, value in (
+        ("homeserver", "url", url["synapse"]),
+        ("appservice", "url", url["appservice"]),
+        *((section, "listen", f"{ports.LOOPBACK}:{chosen[section]}") for section in OUR_PORTS),
+        ("webhooks", "allowed_networks", ["127.0.0.0/8"]),
+        ("webhooks", "retry", list(RETRY)),
+    ):
+        written[section][key] = value
+    text = io.StringIO()
+    yaml.dump(written, text)
+    write_private_files({path: text.getvalue()}, force=True)
+    config = load_config(path, {})
     write_registration(config, folder / "registration.yaml", force=True)
     return config
 
@@ -201,6 +209,10 @@ Send a message as {story.USERS[story.HOST]}, and see it arrive here:
     -H {shlex.quote(f"Authorization: Bearer {cast.tenant_key}")} \\
     -H 'Content-Type: application/json' \\
     -d {shlex.quote(body)}
+
+Every other command works beside it, for example:
+
+  openmeet-appservice doctor -c {shlex.quote(str(stack.folder / "config.yaml"))}
 """
 
 

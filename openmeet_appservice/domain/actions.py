@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
+from openmeet_appservice.domain.arrival import CLAIM
 from openmeet_appservice.domain.names import temporary_alias_localpart
-
-CLAIM_KEY = "net.openmeet.claim"
-"""The key of ``m.room.create`` that says which of our claims made the room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class CreateRoom(_Action):
         the temporary one into the room.
         """
         body = dict(self.content)
-        body["creation_content"] = {**body.get("creation_content", {}), CLAIM_KEY: claim}
+        body["creation_content"] = {**body.get("creation_content", {}), CLAIM: claim}
         body["room_alias_name"] = self.alias_localpart or temporary_alias_localpart(claim)
         if self.alias_localpart is None:
             empty = {"type": "m.room.canonical_alias", "state_key": "", "content": {}}

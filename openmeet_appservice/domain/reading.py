@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from openmeet_appservice.domain.actions import CLAIM_KEY
+from openmeet_appservice.domain.arrival import CLAIM
 from openmeet_appservice.domain.rooms import JsonObject
 
 _FIRST_VERSION: Final = "1"
@@ -16,7 +16,7 @@ _FIRST_VERSION: Final = "1"
 class RoomState:
     """What a room's whole state says that matters here.
 
-    *claim* is ours (`actions.CLAIM_KEY`) in ``m.room.create``, *creator* who sent that event; the
+    *claim* is ours (`arrival.CLAIM`) in ``m.room.create``, *creator* who sent that event; the
     other fields are those of `rooms.ActualRoom`.
     """
 
@@ -48,7 +48,7 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
     create = state.get("m.room.create", {})
     return RoomState(
         version=_text(create.get("room_version")) or _FIRST_VERSION,
-        claim=_text(create.get(CLAIM_KEY)),
+        claim=_text(create.get(CLAIM)),
         creator=creator,
         members=members,
         state=state,
