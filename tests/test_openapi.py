@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from openmeet_appservice import __version__
-from openmeet_appservice.app import FEATURES, api_document
 from openmeet_appservice.web.openapi import document_yaml
+from openmeet_appservice.wiring import FEATURES, api_document
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("get", "put", "post", "patch", "delete")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openmeet_appservice.app import api_document
 from openmeet_appservice.installation import example_config, example_registration
 from openmeet_appservice.web.openapi import document_yaml
+from openmeet_appservice.wiring import api_document
 
 ROOT = Path(__file__).parents[2]
 

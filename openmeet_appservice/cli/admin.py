@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from openmeet_appservice import app, errors
+from openmeet_appservice import errors, wiring
 from openmeet_appservice.cli.output import DONE, add_command, add_group, configuration, print_json
 from openmeet_appservice.config import Config
 from openmeet_appservice.domain.kinds import EntityKind
@@ -99,7 +99,7 @@ def run_tenant_add(asked: argparse.Namespace) -> int:
 
 
 def _add_tenant(connection: Connection, name: str, made: dict[str, str], config: Config) -> None:
-    now = app.now()
+    now = wiring.now()
     tenant = tenants.create(connection, made["tenant"], name=name, settings={}, now=now)
     if tenant is None:
         raise errors.UsageError(
@@ -182,7 +182,7 @@ def run_keys_add(asked: argparse.Namespace) -> int:
     def add(connection: Connection) -> ApiKey | None:
         owner = _owner(connection, asked.tenant)
         return keys.add(
-            connection, owner, name=asked.name, digest=auth.digest(made), now=app.now(), new_id=new_id
+            connection, owner, name=asked.name, digest=auth.digest(made), now=wiring.now(), new_id=new_id
         )
 
     added = _with_database(configuration(asked), lambda database: database.write(add))
@@ -273,11 +273,11 @@ def run_room_plan(asked: argparse.Namespace) -> int:
     config = configuration(asked)
 
     async def explain(database: Database) -> Any:
-        session = open_session(app.USER_AGENT)
+        session = open_session(wiring.USER_AGENT)
         try:
             api = MatrixApi(config.homeserver.url, config.appservice.as_tokens, session)
             homeserver = Homeserver(api, config.appservice.id)
-            reconciler = app.build_reconciler(config, database, homeserver, Wakeups())
+            reconciler = wiring.build_reconciler(config, database, homeserver, Wakeups())
             return await reconciler.explain(asked.tenant, EntityKind(asked.kind), asked.slug)
         finally:
             await session.close()
@@ -296,7 +296,7 @@ def _with_database(config: Config, do: Callable[[Database], Awaitable[T]]) -> T:
     """Do something with the database of *config*, whose schema must be this release's."""
 
     async def opened() -> T:
-        database = app.open_database(config)
+        database = wiring.open_database(config)
         try:
             await database.read(schema.check)
             return await do(database)

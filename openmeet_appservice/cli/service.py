@@ -15,7 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from aiohttp import ClientError, ClientSession
 
-from openmeet_appservice import app, errors
+from openmeet_appservice import app, errors, wiring
 from openmeet_appservice.cli.output import DONE, PROBLEM, add_command, configuration, print_json
 from openmeet_appservice.config import Config
 from openmeet_appservice.ops.logs import set_up_logging
@@ -78,7 +78,7 @@ def run_migrate(asked: argparse.Namespace) -> int:
 
 
 async def _migrate(config: Config, *, check: bool) -> str | None:
-    database = app.open_database(config)
+    database = wiring.open_database(config)
     try:
         if check:
             await database.read(schema.check)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
-from openmeet_appservice import app
+from openmeet_appservice import wiring
 from openmeet_appservice.config import Config, load_config
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.store import endpoints, entities, sync
@@ -32,7 +32,7 @@ def config_of(cli: Cli) -> Config:
 
 def in_database(cli: Cli, do: Callable[[Connection], T]) -> T:
     async def run() -> T:
-        database = app.open_database(config_of(cli))
+        database = wiring.open_database(config_of(cli))
         try:
             return await database.write(do)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openmeet_appservice import app
+from openmeet_appservice import wiring
 from openmeet_appservice.config import Config, load_config
 from openmeet_appservice.homeserver import open_session
 from openmeet_appservice.installation import Answers, initialise
@@ -44,7 +44,7 @@ class Doctor:
 
     async def examine(self, config: Config, folder: Path) -> list[Finding]:
         """Return all findings."""
-        database = app.open_database(config)
+        database = wiring.open_database(config)
         try:
             async with open_session("tests") as session:
                 tools = Tools(database, session, self.receiver, self._now, self._name)
@@ -53,7 +53,7 @@ class Doctor:
             await database.close()
 
     def _now(self) -> int:
-        return app.now() if self.now is None else self.now
+        return wiring.now() if self.now is None else self.now
 
     def _name(self) -> str:
         return f"doctor{next(self._names):010d}"
@@ -84,8 +84,8 @@ def configure() -> Configure:
 async def migrated(configure: Configure, tmp_path: Path) -> AsyncIterator[Database]:
     """The database of the installation in ``tmp_path``, ready for use."""
     config = configure(tmp_path)
-    database = app.open_database(config)
-    await app.prepare_database(database, config, migrate=True)
+    database = wiring.open_database(config)
+    await wiring.prepare_database(database, config, migrate=True)
     yield database
     await database.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, text
 
-from openmeet_appservice import app
+from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.ops.doctor import Finding, Level, standing, stored
 from openmeet_appservice.ops.doctor.storage import check_database
@@ -28,7 +28,7 @@ def config(configure: Configure, tmp_path: Path) -> Config:
 
 
 async def examined(config: Config) -> tuple[list[Finding], bool]:
-    database = app.open_database(config)
+    database = wiring.open_database(config)
     try:
         return await check_database(config, database)
     finally:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from sqlalchemy import Connection, insert
 
-from openmeet_appservice import app
+from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.dev import ports
 from openmeet_appservice.ops.doctor import Finding, Level
@@ -56,7 +56,7 @@ class StandIn:
         self.seen.append((request.method, request.path, body))
         response = self.answer(request)
         if self.late is not None:
-            response.headers["Date"] = formatdate(app.now() / 1000 - self.late, usegmt=True)
+            response.headers["Date"] = formatdate(wiring.now() / 1000 - self.late, usegmt=True)
         else:
             response.headers["Date"] = "yesterday"
         return response

@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from ruamel.yaml import YAML
 
-from openmeet_appservice import app
+from openmeet_appservice import app, wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.dev import ports
 from openmeet_appservice.dev.synapse import Synapse, SynapseSettings
@@ -134,7 +134,7 @@ async def test_all_is_well_while_the_service_runs(
 ) -> None:
     config, folder = configuration("right"), world.folder_of("right")
     running = app.Service(config)
-    database = app.open_database(config)
+    database = wiring.open_database(config)
     try:
         await running.start()
         await until_woken(database)
@@ -253,7 +253,7 @@ async def test_a_synapse_that_encrypts_publishes_nothing_and_makes_old_rooms(
     files = (tmp_path / "registration.yaml",)
     register(tmp_path, config, {})
     synapse = Synapse(SynapseSettings(tmp_path / "synapse", SERVER_NAME, port, files, extra=wrong))
-    running, database = app.Service(config), app.open_database(config)
+    running, database = app.Service(config), wiring.open_database(config)
     try:
         await synapse.start()
         await running.start()

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from cryptography.fernet import Fernet
 from standardwebhooks import Webhook
 
-from openmeet_appservice import app
+from openmeet_appservice import wiring
 from openmeet_appservice.ops.doctor import Finding, Level
 from openmeet_appservice.ops.doctor.stored import Target
 from openmeet_appservice.ops.doctor.webhooks import WebhookTest
@@ -61,7 +61,7 @@ async def send(*targets: Target, allowed: bool = True) -> list[Finding]:
     guard = Guard([ip_network("127.0.0.0/8")] if allowed else [])
     numbers = iter(range(100))
     async with GuardedClient(guard, total_seconds=5, user_agent="tests") as client:
-        return await WebhookTest(client, BOX, app.now, lambda: f"{next(numbers)}").check(targets)
+        return await WebhookTest(client, BOX, wiring.now, lambda: f"{next(numbers)}").check(targets)
 
 
 async def test_a_receiver_can_verify_the_test(receiver: Receiver) -> None:
@@ -120,7 +120,7 @@ async def test_there_is_a_remedy_for_every_way_not_to_answer(reason: Reason) -> 
         async def post(self, url: str, body: bytes, headers: object) -> NoAnswer:
             return NoAnswer(reason, "so it is", 0.1)
 
-    [found] = await WebhookTest(Silent(), BOX, app.now, lambda: "1").check(
+    [found] = await WebhookTest(Silent(), BOX, wiring.now, lambda: "1").check(
         [target("https://x.test/hush?hush")]
     )
     assert (found.level, found.what) == (Level.PROBLEM, "https://x.test gives no answer: so it is")

@@ -10,7 +10,7 @@ from pathlib import Path
 from aiohttp import ClientSession
 from sqlalchemy.exc import SQLAlchemyError
 
-from openmeet_appservice import app
+from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import HomeserverError, StoreError
@@ -64,15 +64,15 @@ class Tools:
 
 async def run_doctor(config: Config, config_path: Path) -> list[Finding]:
     """Open what the checks need, make them all, and return what was found."""
-    database = app.open_database(config)
+    database = wiring.open_database(config)
     guarded = GuardedClient(
         Guard(config.webhooks.allowed_networks),
         total_seconds=config.webhooks.timeout.total_seconds(),
-        user_agent=app.USER_AGENT,
+        user_agent=wiring.USER_AGENT,
     )
     try:
-        async with open_session(app.USER_AGENT) as session, guarded as client:
-            tools = Tools(database, session, client, app.now, lambda: secrets.token_hex(16))
+        async with open_session(wiring.USER_AGENT) as session, guarded as client:
+            tools = Tools(database, session, client, wiring.now, lambda: secrets.token_hex(16))
             return await examine(config, config_path, tools)
     finally:
         await database.close()
@@ -130,9 +130,9 @@ async def _check_names(
     if not bot.endswith(f":{config.homeserver.server_name}"):
         return [skipped(_NAMES, "the right homeserver.server_name")]
     new_name = tools.new_name
-    users = identity.check_user_namespace(app.puppet_template(config), homeserver, anyone, new_name)
+    users = identity.check_user_namespace(wiring.puppet_template(config), homeserver, anyone, new_name)
     findings = await _tried("user namespace", users)
-    aliases = identity.check_alias_namespace(app.alias_template(config), homeserver, new_name)
+    aliases = identity.check_alias_namespace(wiring.alias_template(config), homeserver, new_name)
     return findings + await _tried("alias namespace", aliases)
 
 

@@ -1,0 +1,189 @@
+"""From the configuration to what each part is told: the half of the composition root that starts nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from openmeet_appservice import __version__
+from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES, MessageRoutes
+from openmeet_appservice.chat.sending import Sending
+from openmeet_appservice.config import Config
+from openmeet_appservice.domain.names import Template, full_user_id
+from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.homeserver import Homeserver, new_txn_id
+from openmeet_appservice.outbound.guard import Guard
+from openmeet_appservice.provisioning.parts import Parts
+from openmeet_appservice.provisioning.routes import routes as provisioning_routes
+from openmeet_appservice.provisioning.writes import MAX_WAIT
+from openmeet_appservice.reconciler.service import Reconciler
+from openmeet_appservice.reconciler.settings import ReconcilerSettings
+from openmeet_appservice.store import schema
+from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.database import open_database as open_database_url
+from openmeet_appservice.store.ids import new_id
+from openmeet_appservice.store.secretbox import SecretBox
+from openmeet_appservice.store.wakeups import PostgreSQLWakeups, Wakeups
+from openmeet_appservice.web.app import MAX_BODY
+from openmeet_appservice.web.models import MAX_LIMIT
+from openmeet_appservice.web.openapi import About, build_document
+from openmeet_appservice.web.routes import Route
+from openmeet_appservice.web.standard import with_standard_routes
+
+USER_AGENT = f"openmeet-appservice/{__version__}"
+
+FEATURES = ("events", "groups", "members", "messages", "tenant_settings", "users", "webhooks")
+"""What ``GET /v1/capabilities`` names."""
+
+ABOUT = About(
+    title="openmeet-appservice provisioning API",
+    description=(
+        "OpenMeet says here how its tenants, users, groups and events should be on Matrix; the service makes "
+        "the homeserver agree and keeps it so."
+    ),
+    version=__version__,
+)
+
+
+def now() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def open_database(config: Config) -> Database:
+    """Return the configured database, not looked at yet."""
+    return open_database_url(config.database.url.get_secret_value())
+
+
+def open_wakeups(config: Config) -> Wakeups:
+    """Return the wake-ups that fit the configured database."""
+    url = make_url(config.database.url.get_secret_value())
+    if url.get_backend_name() == "sqlite":
+        return Wakeups()
+    return PostgreSQLWakeups(url.set(drivername="postgresql").render_as_string(hide_password=False))
+
+
+def bot_user_id(config: Config) -> str:
+    """Return the bot's full user id."""
+    return full_user_id(config.appservice.bot_localpart, config.homeserver.server_name)
+
+
+def room_settings(config: Config) -> RoomSettings:
+    """Return what the configuration says of the rooms of tenants that chose nothing themselves."""
+    rooms = config.rooms
+    return RoomSettings(
+        alias=rooms.alias,
+        private_alias=rooms.private_alias,
+        version=rooms.version,
+        federate=rooms.federate,
+        access=rooms.access,
+        power_levels=MappingProxyType(rooms.power_levels.model_dump()),
+        chat_statuses=frozenset(rooms.chat_statuses),
+    )
+
+
+def puppet_template(config: Config) -> Template:
+    """Return the template of puppets' user ids."""
+    return Template(config.users.puppet_localpart, config.homeserver.server_name)
+
+
+def alias_template(config: Config) -> Template:
+    """Return the template of public aliases."""
+    return Template(config.rooms.alias, config.homeserver.server_name)
+
+
+def build_reconciler(
+    config: Config, database: Database, homeserver: Homeserver, wakeups: Wakeups
+) -> Reconciler:
+    """Return the reconciler, not started."""
+    settings = ReconcilerSettings(
+        server_name=config.homeserver.server_name,
+        bot_user_id=bot_user_id(config),
+        rooms=room_settings(config),
+    )
+    return Reconciler(database, homeserver, wakeups, settings)
+
+
+def provisioning_parts(config: Config, database: Database, wakeups: Wakeups) -> Parts:
+    """Return what the provisioning API works with."""
+    return Parts(
+        database=database,
+        wakeups=wakeups,
+        now=now,
+        clock=time.monotonic,
+        new_id=new_id,
+        puppets=puppet_template(config),
+        aliases=alias_template(config),
+        bot=bot_user_id(config),
+        secrets=SecretBox(config.security.keys),
+        check_url=Guard(config.webhooks.allowed_networks).check_url,
+    )
+
+
+def api_routes(parts: Parts, sending: Sending, rooms: RoomSettings) -> Sequence[Route]:
+    """Return every route of the provisioning API.
+
+    Parameters
+    ----------
+    parts, sending
+        What the handlers work with.
+    rooms
+        The settings of the rooms of tenants that chose nothing themselves.
+    """
+    spoken = MessageRoutes(
+        sending,
+        rooms,
+        new_transaction_id=new_txn_id,
+        new_message_id=lambda: new_id("msg"),
+    )
+    return with_standard_routes(
+        [*provisioning_routes(parts), *spoken.routes()],
+        ABOUT,
+        features=FEATURES,
+        limits={
+            "body_bytes": MAX_BODY,
+            "page_items": MAX_LIMIT,
+            "wait_seconds": MAX_WAIT,
+            "message_bytes": MAX_CONTENT_BYTES,
+        },
+    )
+
+
+def api_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the provisioning API, which depends on no configuration."""
+    # Only what the routes say of themselves is read; their handlers, which need all this, are never called.
+    unused: Any = None
+    parts = Parts(
+        database=unused,
+        wakeups=unused,
+        now=now,
+        clock=time.monotonic,
+        new_id=new_id,
+        puppets=unused,
+        aliases=unused,
+        bot="",
+        secrets=unused,
+        check_url=str,
+    )
+    sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now)
+    return build_document(api_routes(parts, sending, unused), ABOUT)
+
+
+async def prepare_database(database: Database, config: Config, *, migrate: bool) -> None:
+    """Bring the schema up to date, or check that it is, and that the database is this installation's.
+
+    Raises
+    ------
+    StoreError
+        It is away, another's, or has a schema that does not fit.
+    """
+    if migrate:
+        await database.write(schema.migrate)
+    else:
+        await database.read(schema.check)
+    await database.write(schema.claim_for, config.homeserver.server_name, config.appservice.id)
