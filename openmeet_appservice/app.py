@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy import select
 
 from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
@@ -35,7 +36,7 @@ from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import lanes, messages, service
+from openmeet_appservice.store import lanes, messages
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.ids import new_id
@@ -275,7 +276,8 @@ class Service:
             await asyncio.sleep(FORGET_EVERY)
 
     async def _database_answers(self) -> bool:
-        await self._database.read(service.get, "server_name")
+        # Not a table of ours: they may still have to be made.
+        await self._database.read(lambda connection: connection.execute(select(1)).scalar_one())
         return True
 
     def _report_synapse(self, problem: str | None) -> None:

@@ -12,6 +12,7 @@ from .conftest import Stage
 from .openmeet import OpenMeet, event
 from .service import Installation, Process
 from .talk import Talk
+from .waiting import LONG
 
 ROOMS = 4
 SEED = 20261122
@@ -42,8 +43,11 @@ async def kill_and_start(
 
 
 async def everything_arrives(stage: Stage, talk: Talk) -> None:
-    """Check that the receiver has what was said, each room's in its order, and nothing it must not."""
-    await stage.receiver.has(talk.event_ids)
+    """Check that the receiver has what was said, each room's in its order, and nothing it must not.
+
+    What Synapse kept while we were down it sends one event at a time, some dozens a second.
+    """
+    await stage.receiver.has(talk.event_ids, limit=LONG + len(talk.event_ids) / 10)
     for room_id, said in talk.said.items():
         assert stage.receiver.texts(room_id) == said
     stage.receiver.check()
@@ -97,7 +101,8 @@ async def run_rounds_with_synapse(stage: Stage, database_url: str, rounds: int) 
     sent = [each.path for each in gate.passed if each.method == "PUT" and "/transactions/" in each.path]
     ids = [int(path.rpartition("/")[2]) for path in sent]
     begun_again = sum(after < before for before, after in itertools.pairwise(ids))
-    assert begun_again >= rounds, "Synapse's transaction ids never began again: nothing was tested"
+    # Not after every restart: they go on where a transaction was still waiting to be sent.
+    assert begun_again, "Synapse's transaction ids never began again: nothing was tested"
 
 
 async def test_synapse_restarted_and_the_service_killed(stage: Stage) -> None:
