@@ -12,10 +12,10 @@ import random
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import select
 
 from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
@@ -49,6 +49,7 @@ from openmeet_appservice.wiring import (
     api_routes,
     bot_user_id,
     build_reconciler,
+    database_answers,
     now,
     open_database,
     open_wakeups,
@@ -89,7 +90,7 @@ class Service:
         self._config = config
         self._database = open_database(config)
         self._wakeups = open_wakeups(config)
-        self._health = Health(self._database_answers)
+        self._health = Health(partial(database_answers, self._database))
         self._parts = AsyncExitStack()
         self._failed = asyncio.Event()
         self._provisioning: Listener | None = None
@@ -274,11 +275,6 @@ class Service:
             except errors.DatabaseUnavailable as error:
                 log.warning("what is no longer needed could not be dropped: %s", error)
             await asyncio.sleep(FORGET_EVERY)
-
-    async def _database_answers(self) -> bool:
-        # Not a table of ours: they may still have to be made.
-        await self._database.read(lambda connection: connection.execute(select(1)).scalar_one())
-        return True
 
     def _report_synapse(self, problem: str | None) -> None:
         if problem is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
 from openmeet_appservice import __version__
@@ -187,3 +188,11 @@ async def prepare_database(database: Database, config: Config, *, migrate: bool)
     else:
         await database.read(schema.check)
     await database.write(schema.claim_for, config.homeserver.server_name, config.appservice.id)
+
+
+async def database_answers(database: Database) -> bool:
+    """Ask the database something; True, or a `StoreError` is raised where it is away.
+
+    It is asked while the service starts as well, when our tables may still have to be made.
+    """
+    return bool(await database.read(lambda connection: connection.execute(select(1)).scalar_one()))

@@ -1,7 +1,8 @@
 """What the log needs to know of the events that Synapse pushes, and nothing more of them.
 
-An event is kept and handed on as the very text that came, for parsing and writing it again would change
-numbers that do not fit 64 bits. Shapes nobody has seen before are events too; only an element without a
+An event is kept and handed on whole: every key in its order, every value as it was. Where a transaction holds
+a number that might not fit 64 bits, its events are cut out of the text that came, for the fast parser would
+change such a number without a word. Shapes nobody has seen before are events too; only an element without a
 usable ``event_id`` and ``room_id`` is not, and is kept raw as `Junk`.
 """
 

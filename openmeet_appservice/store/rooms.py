@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,13 +101,6 @@ def of_entity(connection: Connection, tenant: str, entity_ref: str) -> list[Room
     return [_room(row) for row in found]
 
 
-def by_room_id(connection: Connection, tenant: str, room_id: str) -> Room | None:
-    """Return the tenant's room with that Matrix id."""
-    return _read(
-        connection.execute(select(rooms).where(rooms.c.tenant == tenant, rooms.c.room_id == room_id)).first()
-    )
-
-
 def set_alias(connection: Connection, tenant: str, ref: str, alias: str | None) -> None:
     """Record the public alias (in full) that points to the room, or that none does."""
     connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(alias=alias))
@@ -148,15 +140,6 @@ def add_orphan(
             last_sequence=0,
             created_at=now,
         )
-    )
-
-
-def ours(connection: Connection, tenant: str, room_ids: Iterable[str]) -> set[str]:
-    """Return which of these Matrix ids are rooms of the tenant."""
-    return set(
-        connection.execute(
-            select(rooms.c.room_id).where(rooms.c.tenant == tenant, rooms.c.room_id.in_(list(room_ids)))
-        ).scalars()
     )
 
 

@@ -40,12 +40,11 @@ async def test_a_claim_becomes_a_room(database: Database, new_id: NewId) -> None
     assert await database.read(rooms.get, "t2", claimed.ref) is None
     await record(database, claimed, "!r")
     await database.write(rooms.set_alias, "t1", claimed.ref, "#a:hs.test")
-    found = await database.read(rooms.by_room_id, "t1", "!r")
+    found = await database.read(rooms.in_use, "t1", "e1")
     assert found is not None
     assert (found.state, found.room_version, found.alias) == ("open", "12", "#a:hs.test")
-    assert await database.read(rooms.by_room_id, "t2", "!r") is None
-    assert await database.read(rooms.ours, "t1", ["!r", "!x"]) == {"!r"}
-    assert await database.read(rooms.ours, "t2", ["!r"]) == set()
+    assert found.room_id == "!r"
+    assert await database.read(rooms.in_use, "t2", "e1") is None
 
 
 async def test_an_entity_has_one_room_in_use(database: Database, new_id: NewId) -> None:
