@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,12 +32,12 @@ async def furnish(stage: Stage, **overrides: str) -> tuple[Installation, Process
     return installation, service, gate, openmeet, room_id
 
 
-def waiting_transactions(stage: Stage) -> int:
-    """Return how many transactions Synapse has in its database, to be pushed later."""
+def waiting_events(stage: Stage) -> set[str]:
+    """Return the ids of the events that Synapse has in its database, to be pushed later."""
     file = stage.synapse.settings.folder / "homeserver.db"
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        found = database.execute("SELECT COUNT(*) FROM application_services_txns").fetchone()
-    return int(found[0])
+        found = database.execute("SELECT event_ids FROM application_services_txns").fetchall()
+    return {event_id for (event_ids,) in found for event_id in json.loads(event_ids)}
 
 
 async def until_answered(openmeet: OpenMeet) -> Answer:
@@ -86,7 +87,10 @@ async def test_killed_while_sending(stage: Stage, after: bool, restarted: bool) 
         await speaking
     if restarted:
         # What Synapse still held in memory it would forget, and no webhook could tell of it.
-        await until_true(lambda: waiting_transactions(stage), "Synapse keeps what it could not push")
+        [sent] = await stage.homeserver(installation).messages(room_id)
+        await until_true(
+            lambda: sent["event_id"] in waiting_events(stage), "Synapse keeps what it could not push"
+        )
         await stage.synapse.stop()
         await stage.synapse.start()
     gate.open()
