@@ -63,11 +63,21 @@ ON CONFLICT (room_id, event_id) DO NOTHING RETURNING 1
 # try, is not hurried. How far the room has come stands in its own row.
 _RAISE_LANES = """
 INSERT INTO lanes
-    (tenant, endpoint_ref, room_ref, acked_sequence, due_at, attempts, waiting_since, lease_epoch)
+    (tenant, endpoint_ref, room_ref, owner, start_sequence, acked_sequence, due_at, attempts, refusals,
+     waiting_since, lease_epoch)
 {rows}
 ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
     due_at = excluded.due_at, waiting_since = excluded.waiting_since
     WHERE lanes.due_at IS NULL AND lanes.parked_at IS NULL
+"""
+
+# A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events.
+_LANES = """
+SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at}, 0 FROM {source}
+WHERE endpoints.takes_events AND endpoints.tenant IN ({tenant}, '')
+AND (endpoints.tenant <> '' OR endpoints.every_tenant OR EXISTS (
+    SELECT 1 FROM endpoint_tenants
+    WHERE endpoint_tenants.tenant = {tenant} AND endpoint_tenants.endpoint_ref = endpoints.id))
 """
 
 _MESSAGE_SENDERS = """
@@ -90,7 +100,7 @@ SQLITE = Statements(
     set_last_position="UPDATE tenants SET last_position = ?1 WHERE tenant = ?2",
     set_last_sequence_many="UPDATE rooms SET last_sequence = ?3 WHERE tenant = ?1 AND id = ?2",
     raise_lanes_many=_RAISE_LANES.format(
-        rows="SELECT tenant, id, ?2, ?3, ?4, 0, ?4, 0 FROM endpoints WHERE tenant = ?1"
+        rows=_LANES.format(tenant="?1", room="?2", acked="?3", at="?4", source="endpoints")
     ),
     message_senders=_MESSAGE_SENDERS.format(tenant="?1", listed="IN (SELECT value FROM json_each(?2))"),
     message_sent_many="UPDATE messages SET event_id = ?3, content = NULL WHERE tenant = ?1 AND id = ?2",
@@ -116,9 +126,14 @@ POSTGRESQL = Statements(
     "FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (tenant, id, last_sequence) "
     "WHERE rooms.tenant = new.tenant AND rooms.id = new.id",
     raise_lanes_many=_RAISE_LANES.format(
-        rows="SELECT endpoints.tenant, endpoints.id, new.room_ref, new.acked, new.at, 0, new.at, 0"
-        " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])"
-        " AS new (tenant, room_ref, acked, at) JOIN endpoints ON endpoints.tenant = new.tenant"
+        rows=_LANES.format(
+            tenant="new.tenant",
+            room="new.room_ref",
+            acked="new.acked",
+            at="new.at",
+            source="endpoints, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])"
+            " AS new (tenant, room_ref, acked, at)",
+        )
     ),
     message_senders=_MESSAGE_SENDERS.format(tenant="$1", listed="= ANY($2::text[])"),
     message_sent_many="UPDATE messages SET event_id = sent.event_id, content = NULL "

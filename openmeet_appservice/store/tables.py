@@ -4,6 +4,8 @@ Rules that hold for all of them:
 
 * The primary key begins with the tenant, and every query carries it. ``service``, ``held_events`` and
   ``quarantine`` belong to no tenant: what they hold has not been attributed to one yet.
+* ``owner`` is whose endpoint it is: a tenant, or the empty string for the platform. With ``endpoint_ref`` it
+  names an endpoint, while ``tenant`` beside it is whose room or notice is delivered there.
 * ``tenant``, ``slug_key`` and other ``…_key`` columns hold the ASCII lower-case form, because names are
   compared without regard to case; the form that OpenMeet gave stands beside it.
 * ``…_at`` columns are milliseconds since the epoch. ``…_ref`` columns hold a generated id of ours;
@@ -183,6 +185,16 @@ rooms = Table(
     Column("room_version", String(32)),
     Column("log_id", String(64), nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
+    Column(
+        "purged_through",
+        BigInteger,
+        nullable=False,
+        default=0,
+        comment="the log holds the events after this sequence",
+    ),
+    Column("complete_event_id", String(255), comment="up to here the log has all of the room's history"),
+    Column("checked_at", BigInteger, comment="when the log was last compared with the room's history"),
+    Column("suspect_since", BigInteger, comment="since when events may be missing; NULL: nothing says so"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("room_id"),
@@ -212,6 +224,7 @@ room_events = Table(
     Column("origin", String(8), nullable=False, comment="openmeet or matrix"),
     Column("received_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False, comment="the client event, JSON"),
+    Column("after_event_id", String(255), comment="set where gap repair added it: the event it comes after"),
     PrimaryKeyConstraint("tenant", "position"),
     UniqueConstraint("tenant", "event_id"),
     UniqueConstraint("tenant", "room_ref", "sequence"),
@@ -246,16 +259,57 @@ quarantine = Table(
 endpoints = Table(
     "endpoints",
     metadata,
-    Column("tenant", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False, comment="empty for the platform's"),
     Column("id", String(64), nullable=False),
     Column("name", String(64), nullable=False),
     Column("url", Text, nullable=False),
     Column("secret", Text, nullable=False, comment="encrypted"),
+    Column("old_secret", Text, comment="encrypted; signs as well until old_secret_until"),
+    Column("old_secret_until", BigInteger),
+    Column("headers", Text, comment="JSON, encrypted"),
+    Column("types", Text, comment="JSON list of the types it takes; NULL: all"),
+    Column(
+        "takes_events", Boolean, nullable=False, default=True, comment="whether room.events is among them"
+    ),
+    Column(
+        "every_tenant",
+        Boolean,
+        nullable=False,
+        default=False,
+        comment="the platform's: else endpoint_tenants tells",
+    ),
+    Column("max_batch", Integer),
+    Column("max_batch_bytes", Integer),
+    Column("on_exhausted", String(8), comment="park or skip; NULL: as configured"),
+    Column("paused_at", BigInteger),
+    Column("disabled_at", BigInteger, comment="when it answered 410"),
+    Column("rest_until", BigInteger, comment="it asked to be left alone until then"),
+    Column("breaker", String(12), nullable=False, default="closed", comment="closed, open or half_open"),
+    Column("breaker_failures", Integer, nullable=False, default=0, comment="in a row, from changing rooms"),
+    Column("breaker_room", String(64), comment="the room of the last failure"),
+    Column("breaker_until", BigInteger, comment="open: when to probe; half_open: when the probe ends"),
+    Column(
+        "breaker_opens",
+        Integer,
+        nullable=False,
+        default=0,
+        comment="how often it opened without a success since",
+    ),
     Column("revision", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("tenant", "name"),
+)
+
+endpoint_tenants = Table(
+    "endpoint_tenants",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    PrimaryKeyConstraint("tenant", "endpoint_ref"),
+    Index("ix_endpoint_tenants_endpoint", "endpoint_ref"),
+    comment="Whose events a platform endpoint gets that does not get every tenant's.",
 )
 
 lanes = Table(
@@ -264,9 +318,16 @@ lanes = Table(
     Column("tenant", String(64), nullable=False),
     Column("endpoint_ref", String(64), nullable=False),
     Column("room_ref", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("start_sequence", BigInteger, nullable=False, comment="the last one before the endpoint was made"),
     Column("acked_sequence", BigInteger, nullable=False, comment="the last one OpenMeet took"),
     Column("due_at", BigInteger, comment="NULL: nothing to send, or parked"),
     Column("attempts", Integer, nullable=False, comment="of the batch under way"),
+    Column(
+        "refusals", Integer, nullable=False, default=0, comment="how many of them were answered 400 or 422"
+    ),
+    Column("narrow", Integer, comment="no more events than this in a batch"),
+    Column("narrow_through", BigInteger, comment="up to this sequence"),
     Column("parked_at", BigInteger),
     Column("waiting_since", BigInteger, comment="when the oldest event not taken came in"),
     Column("lease_until", BigInteger),
@@ -275,9 +336,19 @@ lanes = Table(
 )
 Index(
     "ix_lanes_due",
+    lanes.c.owner,
+    lanes.c.endpoint_ref,
     lanes.c.due_at,
     sqlite_where=text("due_at IS NOT NULL"),
     postgresql_where=text("due_at IS NOT NULL"),
+)
+Index(
+    "ix_lanes_waiting",
+    lanes.c.owner,
+    lanes.c.endpoint_ref,
+    lanes.c.waiting_since,
+    sqlite_where=text("waiting_since IS NOT NULL"),
+    postgresql_where=text("waiting_since IS NOT NULL"),
 )
 
 batches = Table(
@@ -287,12 +358,89 @@ batches = Table(
     Column("endpoint_ref", String(64), nullable=False),
     Column("room_ref", String(64), nullable=False),
     Column("webhook_id", String(64), nullable=False),
+    Column("replay_ref", String(64), comment="set where it is part of a replay"),
     Column("first_sequence", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("body", Text, nullable=False, comment="exactly as it is signed"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref"),
     comment="The batch of each lane that is under way; every retry sends the same bytes.",
+)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("room_ref", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("request", String(64), nullable=False, comment="what was asked for at once has one"),
+    Column("next_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", "id"),
+    Index("ix_replays_request", "owner", "endpoint_ref", "request"),
+    comment="Events of a lane to be sent again, before it goes on with those not sent yet.",
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("owner", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("room_ref", String(64), nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("reason", String(16), nullable=False, comment="refused, exhausted or truncated"),
+    Column("detail", Text, nullable=False),
+    Column("redriven_at", BigInteger),
+    PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
+    Index("ix_dead_letters_lane", "tenant", "endpoint_ref", "room_ref"),
+    comment="Events that an endpoint will not get unless somebody asks for it.",
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("owner", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("webhook_id", String(64), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("room_ref", String(64)),
+    Column("first_sequence", BigInteger),
+    Column("last_sequence", BigInteger),
+    Column("outcome", String(32), nullable=False),
+    Column("status", Integer, comment="NULL where nobody answered"),
+    Column("milliseconds", BigInteger, nullable=False),
+    Column("answer", Text, comment="how the answer began"),
+    PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
+    sqlite_with_rowid=False,
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("owner", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("id", String(64), nullable=False, comment="the webhook-id"),
+    Column("tenant", String(64), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("body", Text, nullable=False, comment="exactly as it is signed"),
+    Column("due_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("lease_until", BigInteger),
+    Column("lease_epoch", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("owner", "endpoint_ref", "id"),
+    Index("ix_notices_due", "owner", "endpoint_ref", "due_at"),
+    comment="Webhooks that are no room events, one row for each endpoint: no order is promised.",
 )
 
 messages = Table(

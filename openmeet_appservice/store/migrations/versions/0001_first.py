@@ -30,6 +30,9 @@ def upgrade() -> None:
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("webhook_id", sa.String(length=64), nullable=False),
+        sa.Column(
+            "replay_ref", sa.String(length=64), nullable=True, comment="set where it is part of a replay"
+        ),
         sa.Column("first_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
@@ -38,12 +41,98 @@ def upgrade() -> None:
         comment="The batch of each lane that is under way; every retry sends the same bytes.",
     )
     op.create_table(
-        "endpoints",
+        "dead_letters",
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("first_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False, comment="refused, exhausted or truncated"),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("redriven_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id", name=op.f("pk_dead_letters")),
+        comment="Events that an endpoint will not get unless somebody asks for it.",
+    )
+    op.create_index(
+        "ix_dead_letters_lane", "dead_letters", ["tenant", "endpoint_ref", "room_ref"], unique=False
+    )
+    op.create_table(
+        "delivery_attempts",
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("webhook_id", sa.String(length=64), nullable=False),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=True),
+        sa.Column("first_sequence", sa.BigInteger(), nullable=True),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=True),
+        sa.Column("outcome", sa.String(length=32), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True, comment="NULL where nobody answered"),
+        sa.Column("milliseconds", sa.BigInteger(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=True, comment="how the answer began"),
+        sa.PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id", name=op.f("pk_delivery_attempts")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "endpoint_tenants",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint_ref", name=op.f("pk_endpoint_tenants")),
+        comment="Whose events a platform endpoint gets that does not get every tenant's.",
+    )
+    op.create_index("ix_endpoint_tenants_endpoint", "endpoint_tenants", ["endpoint_ref"], unique=False)
+    op.create_table(
+        "endpoints",
+        sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty for the platform's"),
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False, comment="encrypted"),
+        sa.Column(
+            "old_secret", sa.Text(), nullable=True, comment="encrypted; signs as well until old_secret_until"
+        ),
+        sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
+        sa.Column("headers", sa.Text(), nullable=True, comment="JSON, encrypted"),
+        sa.Column("types", sa.Text(), nullable=True, comment="JSON list of the types it takes; NULL: all"),
+        sa.Column("takes_events", sa.Boolean(), nullable=False, comment="whether room.events is among them"),
+        sa.Column(
+            "every_tenant",
+            sa.Boolean(),
+            nullable=False,
+            comment="the platform's: else endpoint_tenants tells",
+        ),
+        sa.Column("max_batch", sa.Integer(), nullable=True),
+        sa.Column("max_batch_bytes", sa.Integer(), nullable=True),
+        sa.Column(
+            "on_exhausted", sa.String(length=8), nullable=True, comment="park or skip; NULL: as configured"
+        ),
+        sa.Column("paused_at", sa.BigInteger(), nullable=True),
+        sa.Column("disabled_at", sa.BigInteger(), nullable=True, comment="when it answered 410"),
+        sa.Column(
+            "rest_until", sa.BigInteger(), nullable=True, comment="it asked to be left alone until then"
+        ),
+        sa.Column("breaker", sa.String(length=12), nullable=False, comment="closed, open or half_open"),
+        sa.Column("breaker_failures", sa.Integer(), nullable=False, comment="in a row, from changing rooms"),
+        sa.Column(
+            "breaker_room", sa.String(length=64), nullable=True, comment="the room of the last failure"
+        ),
+        sa.Column(
+            "breaker_until",
+            sa.BigInteger(),
+            nullable=True,
+            comment="open: when to probe; half_open: when the probe ends",
+        ),
+        sa.Column(
+            "breaker_opens",
+            sa.Integer(),
+            nullable=False,
+            comment="how often it opened without a success since",
+        ),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -118,9 +207,21 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
         sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column(
+            "start_sequence",
+            sa.BigInteger(),
+            nullable=False,
+            comment="the last one before the endpoint was made",
+        ),
         sa.Column("acked_sequence", sa.BigInteger(), nullable=False, comment="the last one OpenMeet took"),
         sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to send, or parked"),
         sa.Column("attempts", sa.Integer(), nullable=False, comment="of the batch under way"),
+        sa.Column(
+            "refusals", sa.Integer(), nullable=False, comment="how many of them were answered 400 or 422"
+        ),
+        sa.Column("narrow", sa.Integer(), nullable=True, comment="no more events than this in a batch"),
+        sa.Column("narrow_through", sa.BigInteger(), nullable=True, comment="up to this sequence"),
         sa.Column("parked_at", sa.BigInteger(), nullable=True),
         sa.Column(
             "waiting_since", sa.BigInteger(), nullable=True, comment="when the oldest event not taken came in"
@@ -132,10 +233,18 @@ def upgrade() -> None:
     op.create_index(
         "ix_lanes_due",
         "lanes",
-        ["due_at"],
+        ["owner", "endpoint_ref", "due_at"],
         unique=False,
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_lanes_waiting",
+        "lanes",
+        ["owner", "endpoint_ref", "waiting_since"],
+        unique=False,
+        sqlite_where=sa.text("waiting_since IS NOT NULL"),
+        postgresql_where=sa.text("waiting_since IS NOT NULL"),
     )
     op.create_table(
         "members",
@@ -161,6 +270,23 @@ def upgrade() -> None:
     )
     op.create_index("ix_messages_created_at", "messages", ["created_at"], unique=False)
     op.create_table(
+        "notices",
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False, comment="the webhook-id"),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "endpoint_ref", "id", name=op.f("pk_notices")),
+        comment="Webhooks that are no room events, one row for each endpoint: no order is promised.",
+    )
+    op.create_index("ix_notices_due", "notices", ["owner", "endpoint_ref", "due_at"], unique=False)
+    op.create_table(
         "quarantine",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -173,6 +299,23 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_received_at", "quarantine", ["received_at"], unique=False)
     op.create_table(
+        "replays",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column(
+            "request", sa.String(length=64), nullable=False, comment="what was asked for at once has one"
+        ),
+        sa.Column("next_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", "id", name=op.f("pk_replays")),
+        comment="Events of a lane to be sent again, before it goes on with those not sent yet.",
+    )
+    op.create_index("ix_replays_request", "replays", ["owner", "endpoint_ref", "request"], unique=False)
+    op.create_table(
         "room_events",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
@@ -184,6 +327,12 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(length=8), nullable=False, comment="openmeet or matrix"),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False, comment="the client event, JSON"),
+        sa.Column(
+            "after_event_id",
+            sa.String(length=255),
+            nullable=True,
+            comment="set where gap repair added it: the event it comes after",
+        ),
         sa.PrimaryKeyConstraint("tenant", "position", name=op.f("pk_room_events")),
         sa.UniqueConstraint("tenant", "event_id", name=op.f("uq_room_events_tenant_event_id")),
         sa.UniqueConstraint(
@@ -211,6 +360,30 @@ def upgrade() -> None:
         sa.Column("room_version", sa.String(length=32), nullable=True),
         sa.Column("log_id", sa.String(length=64), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "purged_through",
+            sa.BigInteger(),
+            nullable=False,
+            comment="the log holds the events after this sequence",
+        ),
+        sa.Column(
+            "complete_event_id",
+            sa.String(length=255),
+            nullable=True,
+            comment="up to here the log has all of the room's history",
+        ),
+        sa.Column(
+            "checked_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when the log was last compared with the room's history",
+        ),
+        sa.Column(
+            "suspect_since",
+            sa.BigInteger(),
+            nullable=True,
+            comment="since when events may be missing; NULL: nothing says so",
+        ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_rooms")),
         sa.UniqueConstraint("room_id", name=op.f("uq_rooms_room_id")),
@@ -296,8 +469,3 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant", "slug_key", name=op.f("uq_users_tenant_slug_key")),
         sa.UniqueConstraint("user_id", name=op.f("uq_users_user_id")),
     )
-
-
-def downgrade() -> None:
-    """Refuse: going back is by backup."""
-    raise NotImplementedError("going back is by backup")
