@@ -57,6 +57,12 @@ async def new_postgresql_database(server: str) -> str:
     return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
+@pytest.fixture
+async def postgresql_url(postgresql_server: str) -> str:
+    """The URL of an empty PostgreSQL database that nobody else uses."""
+    return await new_postgresql_database(postgresql_server)
+
+
 @pytest.fixture(params=DIALECTS)
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database without any tables, once of each kind."""

@@ -27,6 +27,9 @@ CHANNEL = "openmeet_appservice"
 RECONNECT_AFTER = 5.0
 """Seconds between attempts to listen again after the connection broke."""
 
+CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg says of a connection that has ended; the second while it is just ending."""
+
 log = logging.getLogger(__name__)
 
 
@@ -98,9 +101,9 @@ class PostgreSQLWakeups(Wakeups):
         while True:
             try:
                 await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, TimeoutError, asyncpg.PostgresError, *CLIENT_ERRORS) as error:
                 log.warning("wake-ups between replicas are down, polling goes on: %s", error)
-                await asyncio.sleep(RECONNECT_AFTER)
+            await asyncio.sleep(RECONNECT_AFTER)
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=10)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from sqlalchemy.engine import make_url
 
 from openmeet_appservice.store import wakeups as module
 from openmeet_appservice.store.wakeups import PostgreSQLWakeups, Wakeups
@@ -44,19 +42,9 @@ async def test_all_who_wait_are_woken() -> None:
 
 
 @pytest.fixture
-async def url(postgresql_server: str) -> str:
-    """A database of its own: wake-ups reach everybody who uses the same one."""
-    name = f"wakeups_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(postgresql_server)
-    await connection.execute(f'CREATE DATABASE "{name}"')
-    await connection.close()
-    return make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
-
-
-@pytest.fixture
-async def replicas(url: str) -> AsyncIterator[tuple[Wakeups, Wakeups]]:
-    """Two processes' wake-ups over one database, both connected."""
-    pair = PostgreSQLWakeups(url), PostgreSQLWakeups(url)
+async def replicas(postgresql_url: str) -> AsyncIterator[tuple[Wakeups, Wakeups]]:
+    """Two processes' wake-ups over one database of their own, both connected."""
+    pair = PostgreSQLWakeups(postgresql_url), PostgreSQLWakeups(postgresql_url)
     for one in pair:
         await one.start()
     await until_heard(*pair)
@@ -95,11 +83,11 @@ async def test_who_wakes_is_not_woken_twice(replicas: tuple[Wakeups, Wakeups]) -
 
 
 async def test_a_lost_connection_is_made_anew(
-    replicas: tuple[Wakeups, Wakeups], url: str, monkeypatch: pytest.MonkeyPatch
+    replicas: tuple[Wakeups, Wakeups], postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECONNECT_AFTER", 0.05)
     here, there = replicas
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(postgresql_url)
     # Nothing is sent meanwhile: that they are gone has to be noticed all the same.
     ended = await connection.fetchval(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
