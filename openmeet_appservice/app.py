@@ -32,7 +32,6 @@ from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.ops.health import Health
 from openmeet_appservice.ops.listener import build_ops_app
 from openmeet_appservice.outbound.client import GuardedClient
-from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
@@ -53,6 +52,7 @@ from openmeet_appservice.wiring import (
     now,
     open_database,
     open_wakeups,
+    outbound_guard,
     prepare_database,
     provisioning_parts,
     room_settings,
@@ -155,7 +155,7 @@ class Service:
     async def _start_delivery(self) -> None:
         webhooks = self._config.webhooks
         client = GuardedClient(
-            Guard(webhooks.allowed_networks),
+            outbound_guard(self._config),
             total_seconds=webhooks.timeout.total_seconds(),
             user_agent=USER_AGENT,
         )

@@ -98,6 +98,11 @@ def alias_template(config: Config) -> Template:
     return Template(config.rooms.alias, config.homeserver.server_name)
 
 
+def outbound_guard(config: Config) -> Guard:
+    """Return what judges the URLs and addresses that tenants choose."""
+    return Guard(config.webhooks.allowed_networks, config.webhooks.allowed_hosts)
+
+
 def build_reconciler(
     config: Config, database: Database, homeserver: Homeserver, wakeups: Wakeups
 ) -> Reconciler:
@@ -122,7 +127,7 @@ def provisioning_parts(config: Config, database: Database, wakeups: Wakeups) -> 
         aliases=alias_template(config),
         bot=bot_user_id(config),
         secrets=SecretBox(config.security.keys),
-        check_url=Guard(config.webhooks.allowed_networks).check_url,
+        check_url=outbound_guard(config).check_url,
     )
 
 

@@ -19,7 +19,6 @@ from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.names import check_tenant_id, key
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, open_session
-from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.provisioning.states import entity_sync, room_on_matrix
 from openmeet_appservice.store import endpoints, entities, keys, schema, tenants
@@ -78,7 +77,7 @@ def run_tenant_add(asked: argparse.Namespace) -> int:
     config = configuration(asked)
     try:
         tenant_id = check_tenant_id(asked.tenant)
-        url = asked.webhook_url and Guard(config.webhooks.allowed_networks).check_url(asked.webhook_url)
+        url = asked.webhook_url and wiring.outbound_guard(config).check_url(asked.webhook_url)
     except errors.InvalidName as error:
         raise errors.UsageError(f"TENANT: {error}") from error
     except errors.OpenMeetError as error:

@@ -13,6 +13,7 @@ from openmeet_appservice.config.values import (
     DatabaseUrl,
     Duration,
     EncryptionKeys,
+    HostName,
     HttpUrl,
     ListenAddress,
     Network,
@@ -178,6 +179,7 @@ class WebhooksConfig(Section):
 
     timeout: Annotated[PositiveDuration, AfterValidator(_at_most_five_minutes)] = timedelta(seconds=15)
     allowed_networks: tuple[Network, ...] = ()
+    allowed_hosts: tuple[HostName, ...] = ()
     retry: Annotated[tuple[PositiveDuration, ...], AfterValidator(_some)] = DEFAULT_RETRY
     max_batch: Annotated[int, Field(strict=True, ge=1, le=1000)] = 50
     max_batch_bytes: Annotated[int, Field(strict=True, ge=1024, le=16 * 1024 * 1024)] = 65536

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
+from yarl import URL
 
 from openmeet_appservice.domain.addresses import Address
 
@@ -28,7 +29,11 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _ADMIN_KEY = re.compile(rf"omk_admin_[A-Za-z0-9_-]{{{MINIMUM_SECRET},}}")
+# The last label is no number, for that would be a spelling of an address.
 # Matrix spec, appendix "Server Name": a DNS name, an IPv4 address or an IPv6 address in brackets, and a port.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?![0-9]+\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+)
 _SERVER_NAME = re.compile(r"(?:[A-Za-z0-9.-]{1,230}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -163,6 +168,26 @@ def parse_network(value: object) -> IPv4Network | IPv6Network:
     raise ValueError(f"must be a network: {value} is an address in {nearest}")
 
 
+def check_host_name(value: str) -> str:
+    """Return *value*, a host's name, as URLs write it: in lower case and ASCII, without a closing dot."""
+    try:
+        ip_address(value.strip("[]"))
+    except ValueError:
+        pass
+    else:
+        raise ValueError(f"must be a name; the address {value} goes into allowed_networks")
+    try:
+        name = URL(f"https://{value}/").raw_host or ""
+    except ValueError:
+        name = ""
+    name = name.rstrip(".").lower()
+    if any(sign in "/:@?#%" or not sign.isprintable() for sign in value) or not _HOST_NAME.fullmatch(name):
+        raise ValueError(
+            f"must be a host's name such as openmeet.internal, without scheme or port, not {value!r}"
+        )
+    return name
+
+
 def _without_placeholder(value: SecretStr, what: str = "a secret") -> str:
     text = value.get_secret_value()
     if PLACEHOLDER in text:
@@ -210,4 +235,5 @@ ListenAddress = Annotated[
 HttpUrl = Annotated[str, AfterValidator(check_http_url)]
 ServerName = Annotated[str, AfterValidator(check_server_name)]
 RoomVersion = Annotated[str, BeforeValidator(_as_text)]
+HostName = Annotated[str, AfterValidator(check_host_name)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(parse_network)]

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 from yarl import URL
 
@@ -34,7 +35,25 @@ CONNECT_SECONDS = 5.0
 
 _KEEPALIVE_SECONDS = 4.0
 _KEPT_HEADERS = ("content-type", "retry-after", "location")
-_REFUSALS: ContextVar[list[AddressRefused] | None] = ContextVar("refusals", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialling:
+    """What a dialled socket belongs to: the host that was asked for, and what was refused of it."""
+
+    host: str
+    refusals: list[AddressRefused]
+
+
+_DIALLING: ContextVar[_Dialling | None] = ContextVar("dialling", default=None)
+
+
+class _Refused(PermissionError):
+    """What the guard refused, as the kind of error that aiohttp expects of a resolver and a socket."""
+
+    def __init__(self, refusal: AddressRefused) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 class Reason(StrEnum):
@@ -81,6 +100,29 @@ class NoAnswer:
     seconds: float
 
 
+class _GuardedResolver(AbstractResolver):
+    """Resolves names, and gives no answer at all where one address of it may not be dialled."""
+
+    def __init__(self, inner: AbstractResolver, guard: Guard, *, plain: bool) -> None:
+        self._inner = inner
+        self._guard = guard
+        self._plain = plain
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        answers = await self._inner.resolve(host, port, family)
+        addresses = [ip_address(answer["host"]) for answer in answers]
+        try:
+            self._guard.check_answers(host, addresses, plain=self._plain)
+        except AddressRefused as refusal:
+            raise _Refused(refusal) from refusal
+        return answers
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
 class GuardedClient:
     """Posts to URLs that somebody else chose. Use it as an async context manager.
 
@@ -98,6 +140,8 @@ class GuardedClient:
         Whom to trust; None trusts whom the system trusts.
     clock
         Counts seconds.
+    new_resolver
+        Makes what asks for the addresses of names.
     """
 
     def __init__(
@@ -109,6 +153,7 @@ class GuardedClient:
         connections: int = 100,
         ssl_context: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
+        new_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
     ) -> None:
         self._guard = guard
         self._timeout = aiohttp.ClientTimeout(
@@ -118,6 +163,7 @@ class GuardedClient:
         self._connections = connections
         self._ssl = ssl_context
         self._clock = clock
+        self._new_resolver = new_resolver
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
@@ -144,6 +190,9 @@ class GuardedClient:
             limit=self._connections,
             # Node closes idle connections after 5 s by default; a POST on a closed one would be lost.
             keepalive_timeout=_KEEPALIVE_SECONDS,
+            resolver=_GuardedResolver(self._new_resolver(), self._guard, plain=plain),
+            # Hosts that are addresses are not resolved, and an answer may be an old one: so each is judged
+            # as it is dialled as well.
             socket_factory=self._socket_factory(plain=plain),
         )
         return aiohttp.ClientSession(
@@ -158,13 +207,13 @@ class GuardedClient:
     def _socket_factory(self, *, plain: bool) -> Callable[[AddrInfoType], socket.socket]:
         def make(info: AddrInfoType) -> socket.socket:
             family, kind, protocol, _, address = info
+            dialling = _DIALLING.get() or _Dialling("", [])
             try:
-                self._guard.check_address(ip_address(address[0]), plain=plain)
+                self._guard.check_address(ip_address(address[0]), host=dialling.host, plain=plain)
             except AddressRefused as refusal:
-                if (refusals := _REFUSALS.get()) is not None:
-                    refusals.append(refusal)
+                dialling.refusals.append(refusal)
                 # Only an OSError makes the dialling go on with the host's next address.
-                raise PermissionError(str(refusal)) from refusal
+                raise _Refused(refusal) from refusal
             return socket.socket(family=family, type=kind, proto=protocol)
 
         return make
@@ -183,10 +232,11 @@ class GuardedClient:
         """
         started = self._clock()
         refusals: list[AddressRefused] = []
-        token = _REFUSALS.set(refusals)
+        token = None
         try:
-            self._guard.check_url(url)
-            return await self._exchange(URL(url), body, headers, started)
+            parsed = URL(self._guard.check_url(url))
+            token = _DIALLING.set(_Dialling(parsed.raw_host or "", refusals))
+            return await self._exchange(parsed, body, headers, started)
         except OutboundRefused as refusal:
             kind = Reason.ADDRESS_REFUSED if isinstance(refusal, AddressRefused) else Reason.URL_REFUSED
             return NoAnswer(kind, str(refusal), self._clock() - started)
@@ -197,7 +247,8 @@ class GuardedClient:
             reason, detail = _why(error, refusals)
             return NoAnswer(reason, detail, self._clock() - started)
         finally:
-            _REFUSALS.reset(token)
+            if token is not None:
+                _DIALLING.reset(token)
 
     async def _exchange(self, url: URL, body: bytes, headers: Mapping[str, str], started: float) -> Answer:
         session = self._sessions[url.scheme]
@@ -226,6 +277,8 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 def _why(error: Exception, refusals: list[AddressRefused]) -> tuple[Reason, str]:
     if isinstance(error, aiohttp.InvalidURL):
         return Reason.URL_REFUSED, "That is not a URL."
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and isinstance(error.os_error, _Refused):
+        return Reason.ADDRESS_REFUSED, str(error.os_error.refusal)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Reason.UNKNOWN_HOST, "The host name is not known."
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):

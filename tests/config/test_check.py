@@ -69,6 +69,14 @@ def test_an_empty_section_is_like_none(load: Load) -> None:
             "webhooks: {allowed_networks: [10.1.0.0/8]}",
             "1: webhooks.allowed_networks[0]: must be a network: 10.1.0.0",
         ),
+        (
+            "webhooks: {allowed_hosts: [10.1.0.1]}",
+            "1: webhooks.allowed_hosts[0]: must be a name; the address 10.1.0.1 goes into allowed_networks",
+        ),
+        (
+            "webhooks: {allowed_hosts: ['http://openmeet.internal']}",
+            "1: webhooks.allowed_hosts[0]: must be a host's name such as openmeet.internal, without",
+        ),
         ("webhoks: {}", "1: webhoks: is not a section; did you mean webhooks?"),
         ("tenants: []", "1: tenants: is not a section"),
         ("logging: [INFO]", "1: logging: must be keys with values, indented below it"),

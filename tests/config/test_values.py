@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from openmeet_appservice.config.values import (
+    check_host_name,
     check_http_url,
     check_server_name,
     duration_text,
@@ -119,3 +120,27 @@ def test_what_is_no_server_name(name: str) -> None:
 )
 def test_a_database_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert shown_url(SecretStr(url)) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("openmeet.internal", "openmeet.internal"),
+        ("OpenMeet.Internal.", "openmeet.internal"),
+        ("api", "api"),
+        ("open_meet-api", "open_meet-api"),
+        ("bücher.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_host_names(name: str, meant: str) -> None:
+    assert check_host_name(name) == meant
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "a b", "a/b", "http://a", "a:80", "u@a", "*.a", "-a", "a-", "a..b", "127.1", "2130706433",
+     "0x7f.1", "127.0.0.1", "::1", "[::1]", "a" * 64, "a.b\n", "a?b", "a%62"],
+)  # fmt: skip
+def test_what_is_no_host_name(name: str) -> None:
+    with pytest.raises(ValueError, match="must be a"):
+        check_host_name(name)

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
+import tracemalloc
+import zlib
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_network
+from functools import partial
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
 
 from openmeet_appservice.outbound.client import (
@@ -20,8 +25,11 @@ from openmeet_appservice.outbound.client import (
 )
 from openmeet_appservice.outbound.guard import Guard
 
+from .special_purpose import NETWORKS, Network, samples, wrappings
+
 LOOPBACK = Guard([ip_network("127.0.0.0/8"), ip_network("::1/128")])
 HEADERS = {"Content-Type": "application/json"}
+NAME = "openmeet.example"
 
 
 class Receiver:
@@ -131,6 +139,145 @@ async def test_without_tls_an_address_must_be_allowed_by_name_of_its_network() -
     assert answer.reason is Reason.ADDRESS_REFUSED
 
 
+class Names(AbstractResolver):
+    """Knows the names that a test gave, each answer in its turn, the last for ever."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        addresses = self._answers[min(self.asked, len(self._answers) - 1)]
+        self.asked += 1
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=_family(address), proto=0, flags=0)
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        return
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+
+
+async def post_by_name(
+    server: TestServer,
+    guard: Guard,
+    *answers: list[str],
+    host: str = "openmeet.example",
+    scheme: str = "https",
+) -> Answer | NoAnswer:
+    return await post(f"{scheme}://{host}:{server.port}/", guard, new_resolver=lambda: Names(*answers))
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+async def test_no_name_leads_to_a_special_purpose_address(network: Network, unused_tcp_port: int) -> None:
+    """Told by the resolver, alone or beside a good one, and dialled from a URL that nobody judged."""
+    for address in samples(network):
+        for answers in ([str(address)], ["93.184.215.14", str(address)]):
+            answer = await post(
+                f"https://openmeet.example:{unused_tcp_port}/", Guard(), new_resolver=partial(Names, answers)
+            )
+            assert isinstance(answer, NoAnswer)
+            assert answer.reason is Reason.ADDRESS_REFUSED, (address, answer)
+        shown = f"[{address}]" if address.version == 6 else address
+        answer = await post(f"https://{shown}:{unused_tcp_port}/", Believer())
+        assert isinstance(answer, NoAnswer)
+        assert answer.reason is Reason.ADDRESS_REFUSED, (address, answer)
+
+
+async def test_nor_does_one_lead_to_such_an_address_in_another_form(unused_tcp_port: int) -> None:
+    url = f"https://openmeet.example:{unused_tcp_port}/"
+    answers = [
+        [str(form)]
+        for address in map(IPv4Address, ("127.0.0.1", "10.0.0.1", "169.254.169.254"))
+        for form in wrappings(address)
+    ]
+    for addresses in answers:
+        answer = await post(url, Guard(), new_resolver=partial(Names, addresses))
+        assert isinstance(answer, NoAnswer)
+        assert answer.reason is Reason.ADDRESS_REFUSED, addresses
+
+
+async def test_a_name_whose_address_changed_after_it_was_judged(
+    server: TestServer, receiver: Receiver
+) -> None:
+    """DNS rebinding: whoever judges a name and dials it later dials something else."""
+    names = Names(["93.184.215.14"], ["127.0.0.1"])
+    guard = Guard()
+    url = f"https://openmeet.example:{server.port}/"
+    guard.check_url(url)
+    judged = await names.resolve("openmeet.example")
+    guard.check_answers("openmeet.example", [ip_address(answer["host"]) for answer in judged])
+    answer = await post(url, guard, new_resolver=lambda: names)
+    assert names.asked == 2
+    assert isinstance(answer, NoAnswer)
+    assert answer.reason is Reason.ADDRESS_REFUSED
+    assert not receiver.seen
+
+
+class Gullible(Guard):
+    """Believes every answer of a resolver, as if it had changed behind our back."""
+
+    def check_answers(self, host: str, addresses: Any, *, plain: bool = False) -> None:
+        return
+
+
+async def test_the_socket_s_address_is_judged_whatever_the_resolver_said(
+    server: TestServer, receiver: Receiver
+) -> None:
+    answer = await post_by_name(server, Gullible(), ["127.0.0.1"])
+    assert isinstance(answer, NoAnswer)
+    assert answer.reason is Reason.ADDRESS_REFUSED
+    assert not receiver.seen
+
+
+@pytest.mark.parametrize("answers", [["127.0.0.1", "10.1.2.3"], ["10.1.2.3", "127.0.0.1"]])
+async def test_one_refused_address_refuses_the_name(
+    server: TestServer, receiver: Receiver, answers: list[str]
+) -> None:
+    answer = await post_by_name(server, LOOPBACK, answers, scheme="http")
+    assert isinstance(answer, NoAnswer)
+    assert answer.reason is Reason.ADDRESS_REFUSED
+    assert "10.1.2.3" in answer.detail
+    assert not receiver.seen
+
+
+async def test_an_allowed_host_is_called_wherever_it_is(server: TestServer, receiver: Receiver) -> None:
+    guard = Guard((), ["openmeet.example"])
+    assert isinstance(await post_by_name(server, guard, ["127.0.0.1"], scheme="http"), Answer)
+    assert len(receiver.seen) == 1
+    for host in ("x.openmeet.example", "127.0.0.1"):
+        refused = await post_by_name(server, guard, ["127.0.0.1"], host=host, scheme="http")
+        assert isinstance(refused, NoAnswer)
+    metadata = await post_by_name(server, guard, ["127.0.0.1", "169.254.169.254"], scheme="http")
+    assert isinstance(metadata, NoAnswer)
+    assert metadata.reason is Reason.ADDRESS_REFUSED
+    assert len(receiver.seen) == 1
+
+
+async def test_a_connection_to_an_allowed_host_serves_no_other(
+    server: TestServer, receiver: Receiver
+) -> None:
+    guard = Guard((), ["openmeet.example"])
+    async with client(guard, new_resolver=lambda: Names(["127.0.0.1"])) as ours:
+        assert isinstance(await ours.post(f"http://openmeet.example:{server.port}/", b"", HEADERS), Answer)
+        other = await ours.post(f"https://other.example:{server.port}/", b"", HEADERS)
+    assert isinstance(other, NoAnswer)
+    assert other.reason is Reason.ADDRESS_REFUSED
+
+
+async def test_two_who_wait_for_the_same_name_are_both_refused(unused_tcp_port: int) -> None:
+    url = f"https://openmeet.example:{unused_tcp_port}/"
+    async with client(Guard(), new_resolver=lambda: Names(["10.0.0.1"])) as ours:
+        found = await asyncio.gather(*(ours.post(url, b"", HEADERS) for _ in range(3)))
+    assert [getattr(one, "reason", None) for one in found] == [Reason.ADDRESS_REFUSED] * 3
+
+
 async def test_a_redirect_is_an_answer(server: TestServer, receiver: Receiver) -> None:
     async def away(request: web.Request) -> web.StreamResponse:
         raise web.HTTPFound("/elsewhere")
@@ -170,16 +317,35 @@ async def test_only_the_start_of_a_long_answer_is_read(server: TestServer, recei
         await stopped.wait()
 
 
-async def test_a_packed_answer_is_not_unpacked(server: TestServer, receiver: Receiver) -> None:
-    packed = gzip.compress(b"x" * 1_000_000)
+BOMB_BYTES = 64 * 1024 * 1024
 
-    async def bomb(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
 
-    receiver.answer = bomb
-    answer = await post(server.make_url("/"))
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+async def test_a_packed_answer_is_not_unpacked(server: TestServer, receiver: Receiver, coding: str) -> None:
+    packed = bomb(coding)
+
+    async def answer_packed(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=packed, headers={"Content-Encoding": coding})
+
+    receiver.answer = answer_packed
+    tracemalloc.start()
+    try:
+        answer = await post(server.make_url("/"))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert isinstance(answer, Answer)
-    assert answer.body_start == packed
+    assert answer.body_start == packed[:MAX_ANSWER_BYTES]
+    assert receiver.seen[0][2]["accept-encoding"] == "identity"
+    assert most < BOMB_BYTES / 16
+
+
+def bomb(coding: str) -> bytes:
+    """Something small that would be `BOMB_BYTES` of zeros; what it says is enough where we cannot make it."""
+    if coding == "deflate":
+        return zlib.compress(bytes(BOMB_BYTES))
+    packed = gzip.compress(bytes(BOMB_BYTES))
+    return gzip.compress(packed) if coding == "gzip, gzip" else packed
 
 
 async def test_the_status_counts_even_if_the_body_never_ends(server: TestServer, receiver: Receiver) -> None:
@@ -225,7 +391,8 @@ async def raw_server(answer: bytes) -> asyncio.Server:
 
 @pytest.mark.parametrize(
     "answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200", b"HTTP/1.1 abc OK\r\n\r\n",
-               b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n"]
+               b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+               b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 10_000 + b"\r\n"]
 )  # fmt: skip
 async def test_what_is_no_http_answer(answer: bytes) -> None:
     server = await raw_server(answer)

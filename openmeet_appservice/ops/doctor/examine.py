@@ -22,7 +22,6 @@ from openmeet_appservice.ops.doctor.finding import Finding, problem, skipped, wa
 from openmeet_appservice.ops.doctor.storage import check_database
 from openmeet_appservice.ops.doctor.webhooks import Poster, WebhookTest
 from openmeet_appservice.outbound.client import GuardedClient
-from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.secretbox import SecretBox
 
@@ -66,7 +65,7 @@ async def run_doctor(config: Config, config_path: Path) -> list[Finding]:
     """Open what the checks need, make them all, and return what was found."""
     database = wiring.open_database(config)
     guarded = GuardedClient(
-        Guard(config.webhooks.allowed_networks),
+        wiring.outbound_guard(config),
         total_seconds=config.webhooks.timeout.total_seconds(),
         user_agent=wiring.USER_AGENT,
     )

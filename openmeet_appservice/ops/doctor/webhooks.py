@@ -22,8 +22,8 @@ AT_ONCE = 8
 _BY_REASON = {
     Reason.URL_REFUSED: "Give it an https URL with `PUT {path}`.",
     Reason.ADDRESS_REFUSED: (
-        "If OpenMeet is in your own network, name that network in `webhooks.allowed_networks`, else correct "
-        "the URL with `PUT {path}`."
+        "If OpenMeet is in your own network, name that network in `webhooks.allowed_networks` or the host in "
+        "`webhooks.allowed_hosts`, else correct the URL with `PUT {path}`."
     ),
     Reason.UNKNOWN_HOST: "Correct the URL with `PUT {path}`, or this machine's DNS.",
     Reason.NOT_CONNECTED: "See whether the receiver runs, and whether a firewall is in between.",
