@@ -35,7 +35,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import lanes, messages
+from openmeet_appservice.store import lanes, messages, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.ids import new_id
@@ -125,6 +125,7 @@ class Service:
         ops = build_ops_app(self._health, __version__, metrics.REGISTRY)
         await self._listen("operations", ops, config.ops.listen, drain=1.0)
         await self._wait_for_database()
+        await self._reseal()
         await self._wakeups.start()
         parts.push_async_callback(self._wakeups.stop)
         session = open_session(USER_AGENT)
@@ -266,6 +267,13 @@ class Service:
                     raise
                 log.warning("waiting for the database: %s", error)
                 await asyncio.sleep(DATABASE_WAIT)
+
+    async def _reseal(self) -> None:
+        try:
+            await resealing.reseal(self._database, SecretBox(self._config.security.keys))
+        except errors.DatabaseUnavailable as error:
+            # Nothing needs it before an old key is taken away, and `doctor` tells until then.
+            log.warning("secrets under an older key stay so until the next start: %s", error)
 
     async def _forget(self, idempotency: StoredIdempotency) -> None:
         while True:

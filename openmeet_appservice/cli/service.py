@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import secrets
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from http.client import HTTPException
 from pathlib import Path
@@ -19,9 +21,10 @@ from openmeet_appservice import app, errors, wiring
 from openmeet_appservice.cli.output import DONE, PROBLEM, add_command, configuration, print_json
 from openmeet_appservice.config import Config
 from openmeet_appservice.ops.logs import set_up_logging
-from openmeet_appservice.store import schema
-from openmeet_appservice.store.database import SQLiteDatabase
+from openmeet_appservice.store import resealing, schema
+from openmeet_appservice.store.database import Database, SQLiteDatabase
 from openmeet_appservice.store.filelock import FileLock
+from openmeet_appservice.store.secretbox import SecretBox
 
 HEALTHCHECK_SECONDS = 5.0
 
@@ -29,7 +32,9 @@ HEALTHCHECK_SECONDS = 5.0
 def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
     add_command(commands, "run", run_service, "run the service until it is told to stop")
-    migrate = add_command(commands, "migrate", run_migrate, "bring the database to the newest schema")
+    migrate = add_command(
+        commands, "migrate", run_migrate, "bring the database to the newest schema and encryption key"
+    )
     migrate.add_argument(
         "--check", action="store_true", help="change nothing; exit 1 if the schema is not the newest"
     )
@@ -68,31 +73,43 @@ def run_service(asked: argparse.Namespace) -> int:
 
 def run_migrate(asked: argparse.Namespace) -> int:
     """Carry out ``migrate``."""
-    before = asyncio.run(_migrate(configuration(asked), check=asked.check))
+    before, resealed = asyncio.run(_migrate(configuration(asked), check=asked.check))
     newest = schema.newest_revision()
     if asked.check or before == newest:
         print(f"The database has the newest schema, {newest}.")
     else:
         print(f"The database had {f'schema {before}' if before else 'no schema'} and has {newest} now.")
+    if resealed:
+        print(f"{resealed} secrets were encrypted anew with the first of security.encryption_keys.")
     return DONE
 
 
-async def _migrate(config: Config, *, check: bool) -> str | None:
+async def _migrate(config: Config, *, check: bool) -> tuple[str | None, int]:
+    """Return the schema of before, and how many secrets were under an older key."""
     database = wiring.open_database(config)
     try:
         if check:
             await database.read(schema.check)
-            return None
-        if not isinstance(database, SQLiteDatabase):
-            return await database.write(schema.migrate)
-        lock = FileLock(database.path)
-        lock.take()
-        try:
-            return await database.write(schema.migrate)
-        finally:
-            lock.release()
+            return None, 0
+        with _alone(database):
+            before = await database.write(schema.migrate)
+            return before, await resealing.reseal(database, SecretBox(config.security.keys))
     finally:
         await database.close()
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Hold the lock of an SQLite file, so that no service runs beside; PostgreSQL needs none."""
+    if not isinstance(database, SQLiteDatabase):
+        yield
+        return
+    lock = FileLock(database.path)
+    lock.take()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_doctor_command(asked: argparse.Namespace) -> int:

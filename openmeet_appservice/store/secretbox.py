@@ -27,18 +27,19 @@ class SecretBox:
         There is no key, or one of them is no Fernet key.
     """
 
-    __slots__ = ("_fernet",)
+    __slots__ = ("_fernet", "_fernets")
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise errors.ConfigError("security.encryption_keys holds no key")
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
+            self._fernets = [Fernet(key) for key in keys]
         except ValueError:
             # The fault's own words could hold the key.
             raise errors.ConfigError(
                 "security.encryption_keys: each must be 32 random bytes in URL-safe base64"
             ) from None
+        self._fernet = MultiFernet(self._fernets)
 
     def seal(self, text: str) -> str:
         """Return *text* encrypted with the first key; twice the same text gives two different ones."""
@@ -56,3 +57,13 @@ class SecretBox:
             return self._fernet.decrypt(sealed.encode()).decode()
         except InvalidToken:
             raise errors.SecretUnreadable from None
+
+    def key_of(self, sealed: str) -> int | None:
+        """Return which key opens *sealed*, 0 for the first; None where none does."""
+        for number, fernet in enumerate(self._fernets):
+            try:
+                fernet.decrypt(sealed.encode())
+            except InvalidToken:
+                continue
+            return number
+        return None

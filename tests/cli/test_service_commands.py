@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from cryptography.fernet import Fernet
 
 from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.schema import newest_revision
@@ -90,6 +91,57 @@ def test_run_says_which_port_is_taken(migrated: Cli, monkeypatch: pytest.MonkeyP
         ran = migrated("run")
     assert ran.code == 2
     assert str(port) in ran.err
+
+
+@pytest.fixture
+def replaced(migrated: Cli, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """An endpoint under one encryption key; another is put in front of it. Returns the new and the old."""
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    monkeypatch.setenv("OPENMEET_AS_SECURITY__ENCRYPTION_KEYS", old)
+    made = migrated("tenant", "add", "T1", "--webhook-url", "https://openmeet.example/hook")
+    assert made.code == 0
+    assert "0 secrets" not in migrated("migrate").out
+    monkeypatch.setenv("OPENMEET_AS_SECURITY__ENCRYPTION_KEYS", f"{new} {old}")
+    return new, old
+
+
+def doctor_on_encryption(cli: Cli) -> dict[str, str]:
+    (found,) = [finding for finding in cli("doctor", "--json").json if finding["name"] == "encryption keys"]
+    return dict(found)
+
+
+@pytest.mark.parametrize("command", ["migrate", "run"])
+def test_an_old_encryption_key_can_go_after(
+    migrated: Cli, replaced: tuple[str, str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    new, _ = replaced
+    assert doctor_on_encryption(migrated)["level"] == "warning"
+    if command == "migrate":
+        ran = migrated("migrate")
+        assert ran.code == 0
+        assert "1 secrets were encrypted anew" in ran.out
+    else:
+        # A service that cannot go on behind the database: it ends by itself.
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listen = f"127.0.0.1:{taken.getsockname()[1]}"
+            monkeypatch.setenv("OPENMEET_AS_PROVISIONING__LISTEN", listen)
+            assert migrated("run").code == 2
+    assert doctor_on_encryption(migrated)["level"] == "info"
+    monkeypatch.setenv("OPENMEET_AS_SECURITY__ENCRYPTION_KEYS", new)
+    assert doctor_on_encryption(migrated)["level"] == "ok"
+
+
+def test_an_old_encryption_key_that_went_too_early(
+    migrated: Cli, replaced: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = replaced
+    monkeypatch.setenv("OPENMEET_AS_SECURITY__ENCRYPTION_KEYS", new)
+    found = doctor_on_encryption(migrated)
+    assert (found["level"], "webhook T1/main" in found["what"]) == ("problem", True)
+    assert "rotate-secret" in found["remedy"]
+    assert migrated("migrate").code == 0
+    monkeypatch.setenv("OPENMEET_AS_SECURITY__ENCRYPTION_KEYS", f"{new} {old}")
+    assert doctor_on_encryption(migrated)["level"] == "warning", "nothing was lost"
 
 
 def test_doctor_finds_that_the_homeserver_is_away(migrated: Cli) -> None:

@@ -7,12 +7,15 @@ import random
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 from openmeet_appservice.delivery.claim import Claimed, Job, claim, record
 from openmeet_appservice.delivery.policy import Park, Retry, Taken
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
 from openmeet_appservice.store import lanes
+from openmeet_appservice.store.resealing import reseal
+from openmeet_appservice.store.secretbox import SecretBox
 
 SETTINGS = DeliverySettings(bot="@openmeet-bot:example.org", retry=(5.0,), lease=60_000)
 
@@ -200,3 +203,21 @@ async def test_several_workers_keep_every_room_in_order_while_events_come_in(wor
                 seen = got.sequences[-1]
             last_of[got.webhook_id] = got.sequences
         assert seen == (await world.lane(room_id)).last_sequence
+
+
+async def test_webhooks_are_signed_as_before_once_the_encryption_key_was_replaced(world: Any) -> None:
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    world.box = SecretBox([old])
+    await world.add_tenant("T2")
+    await world.add_endpoint("t2")
+    await world.add_room("!late", "t2")
+    await world.say("!late", "under the old key")
+    first = world.worker(box=SecretBox([old]))
+    await world.until_idle("!late", "t2")
+    await first.stop(5)
+
+    assert await reseal(world.database, SecretBox([new, old])) == 1
+    world.worker(box=SecretBox([new]))
+    await world.say("!late", "under the new key")
+    await world.until_idle("!late", "t2")
+    assert [got.sequences for got in world.receiver.of("!late")] == [[1], [2]]

@@ -63,3 +63,11 @@ def test_unusable_keys_are_refused_without_showing_them(keys: list[str]) -> None
     with pytest.raises(errors.ConfigError, match="encryption_keys") as caught:
         SecretBox(keys)
     assert not any(k in str(caught.value) for k in keys)
+
+
+def test_which_key_opens_is_told() -> None:
+    first, second = key(), key()
+    box = SecretBox([first, second])
+    assert box.key_of(box.seal("x")) == 0
+    assert box.key_of(SecretBox([second]).seal("x")) == 1
+    assert box.key_of(SecretBox([key()]).seal("x")) is None

@@ -17,11 +17,13 @@ from openmeet_appservice.errors import HomeserverError, StoreError
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, TimeLimits, open_session
 from openmeet_appservice.intake.advice import advice
 from openmeet_appservice.ops.doctor import identity, reach, rooms, standing, stored, synapse
+from openmeet_appservice.ops.doctor.encryption import check_encryption
 from openmeet_appservice.ops.doctor.files import check_files
 from openmeet_appservice.ops.doctor.finding import Finding, problem, skipped, warning
 from openmeet_appservice.ops.doctor.storage import check_database
 from openmeet_appservice.ops.doctor.webhooks import Poster, WebhookTest
 from openmeet_appservice.outbound.client import GuardedClient
+from openmeet_appservice.store import resealing
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.secretbox import SecretBox
 
@@ -33,7 +35,7 @@ _AS_US = ("server name", "ping", "room version")
 _NAMES = ("user namespace", "alias namespace")
 _IN_ROOMS = ("room directory", "encryption")
 _CONTROL_ROOM = "the bot's control room, which `openmeet-appservice run` makes once Synapse reaches it"
-_STORED = ("webhooks", "delivery", "reconciler", "held events", "quarantine")
+_STORED = ("encryption keys", "webhooks", "delivery", "reconciler", "held events", "quarantine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +152,17 @@ async def _check_rooms(database: Database, homeserver: Homeserver, bot: str) -> 
 
 
 async def _check_work(config: Config, tools: Tools) -> list[Finding]:
-    database = tools.database
+    database, box = tools.database, SecretBox(config.security.keys)
     try:
         targets = await database.read(stored.targets)
         backlog = await database.read(stored.backlog)
         failing = await database.read(stored.failing)
         aside = await database.read(stored.aside)
+        sealed = await resealing.standing(database, box)
     except (StoreError, SQLAlchemyError) as error:
         return [_lost(error)]
-    box = SecretBox(config.security.keys)
     return [
+        *check_encryption(sealed, len(config.security.keys)),
         *await WebhookTest(tools.client, box, tools.now, tools.new_name).check(targets),
         standing.check_delivery(backlog, targets, tools.now()),
         standing.check_reconciler(failing),
