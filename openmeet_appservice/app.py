@@ -10,6 +10,7 @@ import gc
 import logging
 import random
 import signal
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
@@ -35,8 +36,9 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import lanes, messages, resealing
+from openmeet_appservice.store import attempts, endpoints, lanes, messages, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
+from openmeet_appservice.store.endpoints import STATES
 from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
@@ -69,6 +71,9 @@ FORGET_EVERY = 3600.0
 
 MESSAGES_KEPT = 7 * 24 * 3600 * 1000
 """Milliseconds for which it is remembered what was sent through the API, so that its echo is known."""
+
+ATTEMPTS_KEPT = 7 * 24 * 3600 * 1000
+"""Milliseconds for which it is remembered what came of each try to deliver."""
 
 DATABASE_WAIT = 2.0
 """Seconds between attempts to reach the database at start."""
@@ -134,8 +139,8 @@ class Service:
             MatrixApi(config.homeserver.url, config.appservice.as_tokens, session), config.appservice.id
         )
         await self._start_reconciler(homeserver)
-        await self._start_delivery()
-        await self._start_provisioning(homeserver)
+        client = await self._start_delivery()
+        await self._start_provisioning(homeserver, client)
         await self._start_intake(homeserver)
         # What was loaded until now stays for good: the garbage collector need not walk through it again.
         gc.collect()
@@ -153,7 +158,7 @@ class Service:
         self._parts.push_async_callback(reconciler.stop, DRAIN)
         self._run("gauges", self._keep_gauges(reconciler))
 
-    async def _start_delivery(self) -> None:
+    async def _start_delivery(self) -> GuardedClient:
         webhooks = self._config.webhooks
         client = GuardedClient(
             outbound_guard(self._config),
@@ -164,6 +169,7 @@ class Service:
         settings = DeliverySettings(
             bot=bot_user_id(self._config),
             retry=tuple(wait.total_seconds() for wait in webhooks.retry),
+            skip_exhausted=webhooks.on_exhausted == "skip",
             max_batch=webhooks.max_batch,
             max_batch_bytes=webhooks.max_batch_bytes,
             lease=int(webhooks.timeout.total_seconds() * 1000) + LEASE_MARGIN,
@@ -183,14 +189,17 @@ class Service:
         )
         worker.start()
         self._parts.push_async_callback(worker.stop, DRAIN)
+        return client
 
-    async def _start_provisioning(self, homeserver: Homeserver) -> None:
+    async def _start_provisioning(self, homeserver: Homeserver, client: GuardedClient) -> None:
         config = self._config
         idempotency = StoredIdempotency(self._database, now)
         sending = Sending(self._database, homeserver, asyncio.sleep, now)
         app = build_api(
             api_routes(
-                provisioning_parts(config, self._database, self._wakeups), sending, room_settings(config)
+                provisioning_parts(config, self._database, self._wakeups, client.post),
+                sending,
+                room_settings(config),
             ),
             key_lookup=key_lookup(
                 self._database, [auth.digest(config.provisioning.admin_key.get_secret_value())]
@@ -280,6 +289,8 @@ class Service:
             try:
                 await idempotency.forget_old()
                 await self._database.write(messages.forget, before=now() - MESSAGES_KEPT)
+                while await self._database.write(attempts.forget, before=now() - ATTEMPTS_KEPT):
+                    pass
             except errors.DatabaseUnavailable as error:
                 log.warning("what is no longer needed could not be dropped: %s", error)
             await asyncio.sleep(FORGET_EVERY)
@@ -295,6 +306,9 @@ class Service:
             try:
                 backlog = await self._database.read(lanes.backlog)
                 metrics.DELIVERY_PARKED.set(backlog.parked)
+                states = Counter(one.state for one in await self._database.read(endpoints.list_all))
+                for state in STATES:
+                    metrics.ENDPOINTS.labels(state).set(states[state])
                 waiting = backlog.oldest
                 metrics.DELIVERY_OLDEST_AGE.set(0 if waiting is None else max(0, now() - waiting) / 1000)
             except errors.DatabaseUnavailable as error:

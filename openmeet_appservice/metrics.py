@@ -105,6 +105,29 @@ DELIVERY_OLDEST_AGE = Gauge(
     registry=REGISTRY,
 )
 
+DEAD_LETTERS = Counter(
+    "openmeet_as_dead_letters_total",
+    "Batches and single events that an endpoint will not get unless somebody asks for it, by reason",
+    ["reason"],
+    registry=REGISTRY,
+)
+BREAKER_OPENED = Counter(
+    "openmeet_as_delivery_breaker_opened_total",
+    "How often an endpoint was left alone because it failed in several rooms",
+    registry=REGISTRY,
+)
+ENDPOINTS_DISABLED = Counter(
+    "openmeet_as_endpoints_disabled_total",
+    "Endpoints that were disabled because they answered 410",
+    registry=REGISTRY,
+)
+ENDPOINTS = Gauge(
+    "openmeet_as_endpoints",
+    "Webhook endpoints, by state: active, paused, disabled or breaker_open",
+    ["state"],
+    registry=REGISTRY,
+)
+
 # -- from OpenMeet
 
 PROVISIONING_REQUESTS = Counter(

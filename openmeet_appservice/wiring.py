@@ -19,7 +19,7 @@ from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import Homeserver, new_txn_id
 from openmeet_appservice.outbound.guard import Guard
-from openmeet_appservice.provisioning.parts import Parts
+from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
 from openmeet_appservice.reconciler.service import Reconciler
@@ -115,7 +115,7 @@ def build_reconciler(
     return Reconciler(database, homeserver, wakeups, settings)
 
 
-def provisioning_parts(config: Config, database: Database, wakeups: Wakeups) -> Parts:
+def provisioning_parts(config: Config, database: Database, wakeups: Wakeups, post: Post) -> Parts:
     """Return what the provisioning API works with."""
     return Parts(
         database=database,
@@ -128,6 +128,7 @@ def provisioning_parts(config: Config, database: Database, wakeups: Wakeups) -> 
         bot=bot_user_id(config),
         secrets=SecretBox(config.security.keys),
         check_url=outbound_guard(config).check_url,
+        post=post,
     )
 
 
@@ -175,6 +176,7 @@ def api_document() -> dict[str, Any]:
         bot="",
         secrets=unused,
         check_url=str,
+        post=unused,
     )
     sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now)
     return build_document(api_routes(parts, sending, unused), ABOUT)

@@ -23,6 +23,7 @@ from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.provisioning.states import entity_sync, room_on_matrix
 from openmeet_appservice.store import endpoints, entities, keys, schema, tenants
 from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.endpoints import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.keys import PLATFORM, ApiKey
 from openmeet_appservice.store.secretbox import SecretBox
@@ -112,7 +113,7 @@ def _add_tenant(connection: Connection, name: str, made: dict[str, str], config:
             connection,
             tenant.tenant,
             "main",
-            url=made["webhook_url"],
+            Wanted(made["webhook_url"]),
             secret_encrypted=sealed,
             fresh_secret_encrypted=sealed,
             now=now,
@@ -160,7 +161,7 @@ def _shown_tenant(connection: Connection, tenant_id: str) -> dict[str, Any]:
         "settings": dict(tenant.settings),
         "created_at": to_rfc3339(tenant.created_at),
         "webhooks": [
-            {"name": endpoint.name, "url": endpoint.url}
+            {"name": endpoint.name, "url": endpoint.wanted.url}
             for endpoint in endpoints.list_page(connection, tenant.tenant, limit=PAGE)
         ],
         "keys": [_shown_key(held) for held in _all_keys(connection, tenant.tenant)],

@@ -183,6 +183,7 @@ class WebhooksConfig(Section):
     retry: Annotated[tuple[PositiveDuration, ...], AfterValidator(_some)] = DEFAULT_RETRY
     max_batch: Annotated[int, Field(strict=True, ge=1, le=1000)] = 50
     max_batch_bytes: Annotated[int, Field(strict=True, ge=1024, le=16 * 1024 * 1024)] = 65536
+    on_exhausted: Literal["park", "skip"] = "park"
 
 
 class LoggingConfig(Section):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from openmeet_appservice.domain.arrival import dumps
 from openmeet_appservice.domain.moments import to_rfc3339
+from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
 from openmeet_appservice.store.batches import LoggedEvent, Puppet, Route
 
-EVENT_TYPE = "room.events"
+ENCRYPTED = "m.room.encrypted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,17 @@ def _frame(route: Route, now: int) -> tuple[str, str]:
         "alias": route.alias,
         "log_id": route.log_id,
     }
-    outer = dumps({"type": EVENT_TYPE, "timestamp": to_rfc3339(now)}).removesuffix("}")
+    outer = dumps({"type": ROOM_EVENTS, "timestamp": to_rfc3339(now)}).removesuffix("}")
     inner = dumps({"tenant": route.tenant_id, "room": room}).removesuffix("}")
     return f'{outer},"data":{inner},"events":[', "]}}"
 
 
 def _item(event: LoggedEvent, sender: Mapping[str, str | None]) -> str:
-    facts = dumps({"sequence": event.sequence, "origin": event.origin, "sender": sender})
-    return f'{facts.removesuffix("}")},"event":{event.body}}}'
+    facts: dict[str, object] = {"sequence": event.sequence, "origin": event.origin, "sender": sender}
+    if event.type == ENCRYPTED:
+        facts["encrypted"] = True
+    text = dumps(facts)
+    return f'{text.removesuffix("}")},"event":{event.body}}}'
 
 
 def _sender(user_id: str, puppets: Mapping[str, Puppet], bot: str) -> dict[str, str | None]:

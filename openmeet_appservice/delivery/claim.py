@@ -1,22 +1,21 @@
-"""The transactions of delivery: taking due lanes with what to send in them, and recording what came of it."""
+"""The transaction of delivery that takes due lanes, with what to send in them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 from sqlalchemy import Connection
 
 from openmeet_appservice.delivery.batch import build, candidates
-from openmeet_appservice.delivery.policy import Decision, Park, Retry, Taken
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
-from openmeet_appservice.store import batches, endpoints, lanes
+from openmeet_appservice.store import batches, breaker, endpoints, lanes
 from openmeet_appservice.store.batches import Batch, LoggedEvent, Puppet, Route
+from openmeet_appservice.store.endpoints import Endpoint
 from openmeet_appservice.store.ids import NewId
-from openmeet_appservice.store.lanes import EndpointKey, Lane
+from openmeet_appservice.store.lanes import Lane
 
 CLAIM_AT_ONCE = 16
 """The most lanes taken in one transaction. Ingest waits while it runs, on SQLite at least."""
@@ -29,8 +28,14 @@ class Job:
     """A batch to send now, in a lane that is ours for a while."""
 
     lane: Lane
+    endpoint: Endpoint
     route: Route
     batch: Batch
+
+    @property
+    def events(self) -> int:
+        """How many events the batch holds."""
+        return self.batch.last - self.batch.first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,48 +58,32 @@ def claim(
 
     The batches are committed with the leases: what is sent is in the database first.
     """
-    earliest = lanes.next_due(connection)
-    if earliest is None or earliest > now:
-        return Claimed((), more=False, next_due=earliest)
     leased = _take(connection, shares.copy(), now=now, until=now + settings.lease)
-    return Claimed(
-        _jobs(connection, leased, settings, now, new_id),
-        more=len(leased) == CLAIM_AT_ONCE,
-        next_due=lanes.next_due(connection, after=now),
-    )
-
-
-def record(connection: Connection, job: Job, decision: Decision, *, now: int) -> bool:
-    """Record what came of a try; False, with nothing changed, when the lease was lost meanwhile."""
-    match decision:
-        case Taken():
-            held = lanes.taken(connection, job.lane, last=job.batch.last, now=now)
-            if held:
-                batches.end(connection, job.lane, job.batch.webhook_id)
-        case Retry(at):
-            held = lanes.fail(connection, job.lane, retry_at=at)
-        case Park():
-            held = lanes.park(connection, job.lane, now=now)
-        case _:
-            assert_never(decision)
-    return held
+    jobs = _jobs(connection, leased, settings, now, new_id) if leased else ()
+    if len(leased) == CLAIM_AT_ONCE:
+        return Claimed(jobs, more=True, next_due=None)
+    return Claimed(jobs, more=False, next_due=lanes.next_due(connection, now=now))
 
 
 def _take(connection: Connection, shares: Shares, *, now: int, until: int) -> list[Lane]:
-    """Lease due lanes, the longest due first, no endpoint beyond its share."""
-    limit = min(CLAIM_AT_ONCE, shares.free)
+    """Lease due lanes, those of the endpoint that waits longest first, none beyond its share."""
     taken: list[Lane] = []
-    while len(taken) < limit:
-        found = lanes.due(connection, now=now, limit=limit - len(taken), but=shares.full())
-        allowed = []
-        for lane in found:
-            if shares.may_start(lane.endpoint):
-                shares.start(lane.endpoint)
-                allowed.append(lane)
-        taken += lanes.lease(connection, allowed, until=until)
-        if len(allowed) == len(found) or not endpoints.any_but(connection, shares.full()):
+    for due in lanes.endpoints_due(connection, now=now, but=shares.full()):
+        most = 1 if due.probing else CLAIM_AT_ONCE - len(taken)
+        allowed = shares.allowance(due.key, most=most)
+        if not allowed:
+            continue
+        found = lanes.due(connection, due.key, now=now, limit=allowed)
+        if not found:
+            # Another replica has them.
+            continue
+        if due.probing and not breaker.begin_probe(connection, due.key, now=now, until=until):
+            continue
+        taken += lanes.lease(connection, found, until=until)
+        for _ in found:
+            shares.start(due.key)
+        if len(taken) == CLAIM_AT_ONCE:
             break
-        # An endpoint has used up its share; the next look is at those that it hid.
     return taken
 
 
@@ -104,49 +93,57 @@ def _jobs(
     """Return each lane with its batch under way, or with one that is begun here."""
     jobs: list[Job] = []
     begun: list[tuple[Lane, Batch]] = []
-    for endpoint, theirs in _by_endpoint(leased).items():
-        found = batches.prepare(connection, endpoint, [lane.room_ref for lane in theirs])
+    for endpoint, tenant, theirs in _grouped(connection, leased):
+        found = batches.prepare(connection, tenant, endpoint.ref, [lane.room_ref for lane in theirs])
         fresh = [lane for lane in theirs if lane.room_ref in found and found[lane.room_ref][1] is None]
-        events = {lane.room_ref: _candidates(connection, lane, settings) for lane in fresh}
+        limits = settings.limits(endpoint.wanted.max_batch, endpoint.wanted.max_batch_bytes)
+        events = {
+            lane.room_ref: candidates(
+                batches.events_after(connection, lane),
+                max_events=min(limits.events, lane.narrow or limits.events),
+                max_bytes=limits.size,
+            )
+            for lane in fresh
+        }
         senders = {event.sender for some in events.values() for event in some}
-        puppets = batches.puppets(connection, endpoint[0], senders)
+        puppets = batches.puppets(connection, tenant, senders)
         for lane in theirs:
             route, batch = found.get(lane.room_ref, (None, None))
             if route is not None and (some := events.get(lane.room_ref)):
-                batch = _make(route, some, puppets, settings, now, new_id)
+                batch = _make(route, some, puppets, settings.bot, limits.size, now, new_id)
                 begun.append((lane, batch))
             if route is not None and batch is not None:
-                jobs.append(Job(lane, route, batch))
+                jobs.append(Job(lane, endpoint, route, batch))
             else:
                 _report_nothing(lane)
     batches.begin(connection, begun, now=now)
     return tuple(jobs)
 
 
-def _by_endpoint(leased: Sequence[Lane]) -> dict[EndpointKey, list[Lane]]:
-    found: dict[EndpointKey, list[Lane]] = {}
+def _grouped(connection: Connection, leased: Sequence[Lane]) -> Iterator[tuple[Endpoint, str, list[Lane]]]:
+    """Yield the lanes of each endpoint and tenant together."""
+    found: dict[tuple[str, str, str], list[Lane]] = {}
     for lane in leased:
-        found.setdefault(lane.endpoint, []).append(lane)
-    return found
-
-
-def _candidates(connection: Connection, lane: Lane, settings: DeliverySettings) -> list[LoggedEvent]:
-    return candidates(
-        batches.events_after(connection, lane),
-        max_events=settings.max_batch,
-        max_bytes=settings.max_batch_bytes,
-    )
+        found.setdefault((*lane.endpoint, lane.tenant), []).append(lane)
+    known: dict[tuple[str, str], Endpoint | None] = {}
+    for (owner, ref, tenant), theirs in found.items():
+        if (owner, ref) not in known:
+            known[owner, ref] = endpoints.by_key(connection, (owner, ref))
+        endpoint = known[owner, ref]
+        if endpoint is not None:
+            yield endpoint, tenant, theirs
 
 
 def _make(
     route: Route,
     events: Sequence[LoggedEvent],
     puppets: Mapping[str, Puppet],
-    settings: DeliverySettings,
+    bot: str,
+    max_bytes: int,
     now: int,
     new_id: NewId,
 ) -> Batch:
-    built = build(route, events, puppets, bot=settings.bot, max_bytes=settings.max_batch_bytes, now=now)
+    built = build(route, events, puppets, bot=bot, max_bytes=max_bytes, now=now)
     return Batch(new_id("msg"), built.first, built.last, built.body)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from openmeet_appservice.store.lanes import EndpointKey
+from openmeet_appservice.store.endpoint_key import EndpointKey
 
 
 class Shares:
@@ -39,6 +39,15 @@ class Shares:
         """Tell whether the endpoint may take another slot now."""
         has = self._under_way.get(endpoint, 0)
         return self.free > has
+
+    def allowance(self, endpoint: EndpointKey, *, most: int) -> int:
+        """Return how many slots the endpoint may take now, at most *most*."""
+        tried = self.copy()
+        for number in range(most):
+            if not tried.may_start(endpoint):
+                return number
+            tried.start(endpoint)
+        return most
 
     def full(self) -> list[EndpointKey]:
         """Return the endpoints with batches under way that may not take another slot now."""

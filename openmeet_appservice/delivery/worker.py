@@ -11,19 +11,22 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from openmeet_appservice import errors, metrics
-from openmeet_appservice.delivery.claim import Claimed, Job, claim, record
-from openmeet_appservice.delivery.policy import Decision, Park, Retry, Taken, decide, describe, outcome
+from openmeet_appservice.delivery import report
+from openmeet_appservice.delivery.claim import Claimed, Job, claim
+from openmeet_appservice.delivery.policy import Try, decide
 from openmeet_appservice.delivery.recorder import Recorder, Write
+from openmeet_appservice.delivery.results import Result, judge, record, says_nothing_new
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
-from openmeet_appservice.domain.moments import Now, to_rfc3339
+from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.outbound.client import Answer, NoAnswer
-from openmeet_appservice.outbound.signing import parse_secret, signed_headers
+from openmeet_appservice.outbound.signing import webhook_headers
 from openmeet_appservice.store import lanes
 from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.endpoints import unseal
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.lanes import Lane
 from openmeet_appservice.store.secretbox import SecretBox
@@ -32,6 +35,8 @@ from openmeet_appservice.web import context
 
 UNREADABLE_WAIT = 60_000
 """Milliseconds until a lane is looked at again whose endpoint's secret cannot be read."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -177,35 +182,70 @@ class DeliveryWorker:
                 log.exception("a webhook could not be sent; it is tried again when its lease ends")
 
     async def _attempt(self, job: Job) -> None:
+        body = job.batch.body.encode()
         try:
-            key = parse_secret(self._secrets.open(job.route.secret))
+            headers = self._headers(job, body)
         except errors.SecretUnreadable as error:
-            log.error("webhook %s cannot be signed: %s", job.route.endpoint_name, error)
+            log.error("webhook %s cannot be signed: %s", job.endpoint.name, error)
             due_at = self._now() + UNREADABLE_WAIT
             await self._commit(job.lane, partial(lanes.give_back, lane=job.lane, due_at=due_at))
             return
-        body = job.batch.body.encode()
-        headers = {
-            "Content-Type": "application/json",
-            "x-tenant-id": job.route.tenant_id,
-            **signed_headers([key], job.batch.webhook_id, self._now(), body),
-        }
-        result = await self._client.post(job.route.url, body, headers)
-        metrics.DELIVERY_ATTEMPTS.labels(outcome(result)).inc()
-        metrics.DELIVERY_SECONDS.observe(result.seconds)
-        now, retry = self._now(), self._settings.retry
-        decision = decide(result, attempts=job.lane.attempts, retry=retry, now=now, random=self._random())
-        held = await self._commit(job.lane, partial(record, job=job, decision=decision, now=now))
-        _report(job, result, decision, held=held)
+        answer = await self._client.post(job.endpoint.wanted.url, body, headers)
+        metrics.DELIVERY_ATTEMPTS.labels(answer.outcome).inc()
+        metrics.DELIVERY_SECONDS.observe(answer.seconds)
+        await self._settle(self._decided(job, answer))
+
+    def _headers(self, job: Job, body: bytes) -> dict[str, str]:
+        """Return the headers of one try, signed now.
+
+        Raises
+        ------
+        SecretUnreadable
+            No key that we have opens the endpoint's secret or its headers.
+        """
+        unsealed = unseal(job.endpoint, self._secrets, now=self._now())
+        return webhook_headers(
+            unsealed.secrets,
+            job.batch.webhook_id,
+            self._now(),
+            body,
+            tenant_id=job.route.tenant_id,
+            static=unsealed.headers,
+        )
+
+    def _decided(self, job: Job, answer: Answer | NoAnswer) -> Result:
+        wanted, lane, now = job.endpoint.wanted.on_exhausted, job.lane, self._now()
+        decision = decide(
+            answer,
+            Try(job.events, lane.attempts, lane.refusals),
+            retry=self._settings.retry,
+            skip=self._settings.skip_exhausted if wanted is None else wanted == "skip",
+            now=now,
+            random=self._random(),
+        )
+        return Result(job, answer, decision, now)
+
+    async def _settle(self, result: Result) -> None:
+        """Record what came of a try: first of the endpoint, so that its lane is not tried once too often."""
+        lane = result.job.lane
+        if not says_nothing_new(result):
+            random = self._random()
+            judged = await self._while_held(lane, lambda: self._database.write(judge, result, random=random))
+            report.judged(result, judged)
+        held = await self._commit(lane, partial(record, result=result, new_id=self._new_id))
+        report.recorded(result, held=held)
 
     async def _commit(self, lane: Lane, do: Write) -> bool:
+        return await self._while_held(lane, lambda: self._recorder.write(do))
+
+    async def _while_held(self, lane: Lane, write: Callable[[], Awaitable[T]]) -> T:
         """Write, and while the database is away try again for as long as the lane is held.
 
         Doing it twice is harmless: a lane whose lease has ended is left as it is.
         """
         while True:
             try:
-                return await self._recorder.write(do)
+                return await write()
             except errors.DatabaseUnavailable as error:
                 if self._now() >= lane.until:
                     raise
@@ -220,32 +260,3 @@ async def _end(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _report(job: Job, result: Answer | NoAnswer, decision: Decision, *, held: bool) -> None:
-    name, first, last = job.route.endpoint_name, job.batch.first, job.batch.last
-    if not held:
-        log.warning("webhook %s: the result for events %d to %d came too late", name, first, last)
-        return
-    match decision:
-        case Taken():
-            log.debug("webhook %s took events %d to %d", name, first, last)
-        case Retry(at):
-            log.warning(
-                "webhook %s did not take events %d to %d: %s; next try %s",
-                name,
-                first,
-                last,
-                describe(result),
-                to_rfc3339(at),
-            )
-        case Park():
-            log.error(
-                "webhook %s did not take events %d to %d in %d tries: %s; the room is parked, "
-                "changing the endpoint resumes it",
-                name,
-                first,
-                last,
-                job.lane.attempts + 1,
-                describe(result),
-            )

@@ -90,6 +90,11 @@ class Answer:
     headers: Mapping[str, str]
     seconds: float
 
+    @property
+    def outcome(self) -> str:
+        """Its class, for logs and metrics: ``2xx``, ``4xx``…"""
+        return f"{self.status // 100}xx"
+
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
@@ -98,6 +103,11 @@ class NoAnswer:
     reason: Reason
     detail: str
     seconds: float
+
+    @property
+    def outcome(self) -> str:
+        """The reason, for logs and metrics."""
+        return self.reason.value
 
 
 class _GuardedResolver(AbstractResolver):

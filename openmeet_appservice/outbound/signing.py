@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 PREFIX = "whsec_"
 MIN_BYTES, MAX_BYTES = 24, 64
@@ -82,6 +82,34 @@ def signed_headers(keys: Sequence[bytes], message_id: str, now_ms: int, body: by
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign(keys, message_id, timestamp, body),
+    }
+
+
+def webhook_headers(
+    secrets_: Sequence[str],
+    message_id: str,
+    now_ms: int,
+    body: bytes,
+    *,
+    tenant_id: str,
+    static: Mapping[str, str],
+) -> dict[str, str]:
+    """Return all headers of one try to deliver a webhook.
+
+    Parameters
+    ----------
+    secrets_
+        Sign all of them, the newest first; as `parse_secret` takes them.
+    tenant_id
+        Whose webhook it is, for routing on the other side.
+    static
+        What the endpoint wants besides. It never takes the place of ours.
+    """
+    return {
+        **static,
+        "Content-Type": "application/json",
+        "x-tenant-id": tenant_id,
+        **signed_headers([parse_secret(secret) for secret in secrets_], message_id, now_ms, body),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -11,6 +11,7 @@ from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import Template
 from openmeet_appservice.errors import Conflict, FieldError, Invalid, NotFound
 from openmeet_appservice.outbound import signing
+from openmeet_appservice.outbound.client import Answer, NoAnswer
 from openmeet_appservice.store import tenants
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.ids import NewId
@@ -22,6 +23,9 @@ from openmeet_appservice.web.routes import Scope
 
 CLOCK_TOLERANCE_MS = 5 * 60 * 1000
 """How far OpenMeet's clock may be ahead of ours, in milliseconds."""
+
+
+Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[Answer | NoAnswer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Parts:
         Encrypts the secrets of webhooks.
     check_url
         Returns a webhook's URL if it may be called, else raises `OutboundRefused`.
+    post
+        Sends a webhook and returns what came of it.
     new_key, new_secret
         Make API keys and webhook secrets.
     """
@@ -60,6 +66,7 @@ class Parts:
     bot: str
     secrets: SecretBox
     check_url: Callable[[str], str]
+    post: Post
     new_key: Callable[[Scope], str] = auth.new_key
     new_secret: Callable[[], str] = signing.new_secret
 

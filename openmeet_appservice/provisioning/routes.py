@@ -10,7 +10,9 @@ from openmeet_appservice.provisioning.parts import Parts
 from openmeet_appservice.provisioning.resolve import Resolve
 from openmeet_appservice.provisioning.tenants import Tenants
 from openmeet_appservice.provisioning.users import Users
-from openmeet_appservice.provisioning.webhooks import Webhooks
+from openmeet_appservice.provisioning.webhook_actions import WebhookActions
+from openmeet_appservice.provisioning.webhook_records import WebhookRecords
+from openmeet_appservice.provisioning.webhooks import OF_PLATFORM, OF_TENANTS, Webhooks
 from openmeet_appservice.web.routes import Route
 
 
@@ -20,9 +22,12 @@ def routes(parts: Parts) -> list[Route]:
         *Tenants(parts).routes(),
         *Keys(parts).routes(),
         *Users(parts).routes(),
-        *Webhooks(parts).routes(),
         *Resolve(parts).routes(),
     ]
+    for place in (OF_TENANTS, OF_PLATFORM):
+        found += Webhooks(parts, place).routes()
+        found += WebhookActions(parts, place).routes()
+        found += WebhookRecords(parts, place).routes()
     for kind in (EVENTS, GROUPS):
         found += Entities(parts, kind).routes()
         found += Members(parts, kind).routes()

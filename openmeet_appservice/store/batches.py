@@ -7,16 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, delete, insert, select
 
-from openmeet_appservice.store.lanes import EndpointKey, Lane
-from openmeet_appservice.store.tables import (
-    batches,
-    endpoints,
-    entities,
-    room_events,
-    rooms,
-    tenants,
-    users,
-)
+from openmeet_appservice.store.lanes import Lane
+from openmeet_appservice.store.tables import batches, entities, room_events, rooms, tenants, users
 
 _PAGE = 50
 """How many events are read at a time: they may have 64 KiB each, and few may fit."""
@@ -34,10 +26,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a lane leads: from which room, to which endpoint. *secret* is encrypted.
-
-    *tenant_id*, *slug* and *external_id* are as OpenMeet gave them.
-    """
+    """Which room a lane comes from. *tenant_id*, *slug* and *external_id* are as OpenMeet gave them."""
 
     tenant_id: str
     kind: str
@@ -46,9 +35,6 @@ class Route:
     room_id: str
     alias: str | None
     log_id: str
-    endpoint_name: str
-    url: str
-    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +44,7 @@ class LoggedEvent:
     sequence: int
     origin: str
     sender: str
+    type: str
     body: str
 
 
@@ -70,19 +57,26 @@ class Puppet:
 
 
 def prepare(
-    connection: Connection, endpoint: EndpointKey, room_refs: Collection[str]
+    connection: Connection, tenant: str, endpoint_ref: str, room_refs: Collection[str]
 ) -> dict[str, tuple[Route, Batch | None]]:
-    """Return where these lanes of the endpoint lead as things are now, and their batches under way.
+    """Return where these lanes come from as things are now, and their batches under way.
 
-    By ``room_ref``; a lane whose room or endpoint is gone is left out.
+    By ``room_ref``; a lane whose room is gone is left out.
     """
-    tenant, endpoint_ref = endpoint
+    under_way = and_(
+        batches.c.tenant == rooms.c.tenant,
+        batches.c.endpoint_ref == endpoint_ref,
+        batches.c.room_ref == rooms.c.id,
+    )
     rows = connection.execute(
-        _ROUTES.where(
-            rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs)), endpoints.c.id == endpoint_ref
+        _ROUTES.outerjoin_from(rooms, batches, under_way).where(
+            rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs))
         )
     )
-    return {row[0]: (Route(*row[1:11]), None if row[11] is None else Batch(*row[11:])) for row in rows}
+    return {
+        row[0]: (Route(*row[1:8]), None if row[8] is None else Batch(row[8], row[9], row[10], row[11]))
+        for row in rows
+    }
 
 
 _ROUTES = (
@@ -95,25 +89,14 @@ _ROUTES = (
         rooms.c.room_id,
         rooms.c.alias,
         rooms.c.log_id,
-        endpoints.c.name,
-        endpoints.c.url,
-        endpoints.c.secret,
         batches.c.webhook_id,
         batches.c.first_sequence,
         batches.c.last_sequence,
         batches.c.body,
     )
-    .select_from(rooms)
-    .join(tenants, tenants.c.tenant == rooms.c.tenant)
-    .join(entities, and_(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref))
-    .join(endpoints, endpoints.c.tenant == rooms.c.tenant)
-    .outerjoin(
-        batches,
-        and_(
-            batches.c.tenant == rooms.c.tenant,
-            batches.c.endpoint_ref == endpoints.c.id,
-            batches.c.room_ref == rooms.c.id,
-        ),
+    .join_from(rooms, tenants, tenants.c.tenant == rooms.c.tenant)
+    .join_from(
+        rooms, entities, and_(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref)
     )
 )
 
@@ -156,7 +139,13 @@ def events_after(connection: Connection, lane: Lane) -> Iterator[LoggedEvent]:
     after = lane.acked
     while True:
         page = connection.execute(
-            select(room_events.c.sequence, room_events.c.origin, room_events.c.sender, room_events.c.body)
+            select(
+                room_events.c.sequence,
+                room_events.c.origin,
+                room_events.c.sender,
+                room_events.c.type,
+                room_events.c.body,
+            )
             .where(
                 room_events.c.tenant == lane.tenant,
                 room_events.c.room_ref == lane.room_ref,

@@ -1,35 +1,107 @@
-"""Webhook endpoints: where a tenant's events are sent.
+"""Webhook endpoints: where events are sent, a tenant's own and the platform's.
 
-An endpoint receives a room from the first event stored after the endpoint was made. Both happen under
-the tenant's row lock, so each event is clearly before or after.
+An endpoint receives a room from the first event stored after the endpoint was made. For a tenant's own both
+happen under the tenant's row lock, so each event is clearly before or after; a platform endpoint begins, in
+each room, with the first event whose transaction saw it.
+
+Whether it is called at all is told by `store.breaker`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, insert, select, text, update
 from sqlalchemy import delete as sql_delete
 
+from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
+from openmeet_appservice.store import breaker, lanes
+from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey, is_endpoint
 from openmeet_appservice.store.ids import NewId
-from openmeet_appservice.store.lanes import EndpointKey
-from openmeet_appservice.store.tables import batches, endpoints, lanes, rooms, tenants
+from openmeet_appservice.store.secretbox import SecretBox
+from openmeet_appservice.store.tables import (
+    batches,
+    dead_letters,
+    delivery_attempts,
+    endpoint_tenants,
+    endpoints,
+    tenants,
+)
+from openmeet_appservice.store.tables import lanes as lane_rows
+
+STATES = ("active", "paused", "disabled", "breaker_open")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What OpenMeet says of an endpoint, besides its secret.
+
+    Parameters
+    ----------
+    types
+        The types of webhooks it takes; None: all.
+    headers
+        Sent with each, by name, the values encrypted as one text; None: none.
+    max_batch, max_batch_bytes, on_exhausted
+        None: as the configuration says.
+    tenants
+        Of the platform's: whose events it gets; None: everybody's.
+    """
+
+    url: str
+    types: tuple[str, ...] | None = None
+    headers: str | None = None
+    max_batch: int | None = None
+    max_batch_bytes: int | None = None
+    on_exhausted: str | None = None
+    tenants: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint. *secret* is encrypted; the moments are milliseconds since the epoch."""
+    """An endpoint. Secrets are encrypted; moments are milliseconds since the epoch.
 
-    tenant: str
+    Parameters
+    ----------
+    owner
+        The tenant, or `PLATFORM`.
+    old_secret, old_secret_until
+        The secret of before, which signs as well until then.
+    """
+
+    owner: str
     ref: str
     name: str
-    url: str
+    wanted: Wanted
     secret: str
     revision: int
     created_at: int
     updated_at: int
+    old_secret: str | None = None
+    old_secret_until: int | None = None
+    paused_at: int | None = None
+    disabled_at: int | None = None
+    rest_until: int | None = None
+    breaker: str = breaker.CLOSED
+    breaker_failures: int = 0
+    breaker_until: int | None = None
+
+    @property
+    def key(self) -> EndpointKey:
+        """How it is named inside."""
+        return self.owner, self.ref
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`, for people and metrics."""
+        if self.disabled_at is not None:
+            return "disabled"
+        if self.paused_at is not None:
+            return "paused"
+        return "active" if self.breaker == breaker.CLOSED else "breaker_open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +112,47 @@ class Put:
     created: bool
 
 
-def lock(connection: Connection, tenant: str) -> None:
-    """Let nobody else change the tenant's endpoints, or store its events, until the transaction ends.
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """What is stored encrypted: its headers, and the secrets that sign now, the newest first."""
+
+    secrets: tuple[str, ...]
+    headers: Mapping[str, str]
+
+
+def unseal(endpoint: Endpoint, box: SecretBox, *, now: int) -> Unsealed:
+    """Decrypt what is needed to send to the endpoint *now* (milliseconds since the epoch).
+
+    Raises
+    ------
+    SecretUnreadable
+        No key that we have opens it.
+    """
+    secrets = [box.open(endpoint.secret)]
+    if endpoint.old_secret is not None and now < (endpoint.old_secret_until or 0):
+        secrets.append(box.open(endpoint.old_secret))
+    sealed = endpoint.wanted.headers
+    return Unsealed(tuple(secrets), {} if sealed is None else json.loads(box.open(sealed)))
+
+
+def lock(connection: Connection, owner: str) -> None:
+    """Let nobody else change the owner's endpoints, or store the tenant's events, until the transaction ends.
 
     For a caller who decides by what it reads before it calls `put` or `delete`; these lock by
     themselves. On SQLite a transaction that writes is alone anyway.
     """
-    connection.execute(select(tenants.c.tenant).where(tenants.c.tenant == tenant).with_for_update())
+    if owner != PLATFORM:
+        connection.execute(select(tenants.c.tenant).where(tenants.c.tenant == owner).with_for_update())
+    elif connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('platform endpoints', 0))"))
 
 
 def put(
     connection: Connection,
-    tenant: str,
+    owner: str,
     name: str,
+    wanted: Wanted,
     *,
-    url: str,
     secret_encrypted: str | None,
     fresh_secret_encrypted: str,
     now: int,
@@ -63,8 +161,8 @@ def put(
     """Make the endpoint, or change it.
 
     Nothing is written where nothing changes. A changed endpoint is tried again at once in every room
-    that waits for it, parked ones included, with a whole retry schedule before it: what was wrong may
-    just have been put right.
+    that waits for it, as by `resume`, unless it is paused: what was wrong may just have been put right. What
+    waits for an endpoint that no longer takes room events, or that tenant's, is given up.
 
     Parameters
     ----------
@@ -73,100 +171,198 @@ def put(
     fresh_secret_encrypted
         The secret of an endpoint that is new and was given none.
     """
-    lock(connection, tenant)
-    found = get(connection, tenant, name)
+    lock(connection, owner)
+    found = get(connection, owner, name)
     if found is None:
         made = Endpoint(
-            tenant=tenant,
+            owner=owner,
             ref=new_id("endpoint"),
             name=name,
-            url=url,
+            wanted=wanted,
             secret=secret_encrypted or fresh_secret_encrypted,
             revision=1,
             created_at=now,
             updated_at=now,
         )
-        connection.execute(insert(endpoints).values(_values(made)))
+        connection.execute(insert(endpoints).values(tenant=owner, id=made.ref, name=name, **_values(made)))
+        _set_tenants(connection, made)
         return Put(made, created=True)
     secret = secret_encrypted or found.secret
-    if (url, secret) == (found.url, found.secret):
+    if (wanted, secret) == (found.wanted, found.secret):
         return Put(found, created=False)
-    changed = replace(found, url=url, secret=secret, revision=found.revision + 1, updated_at=now)
-    connection.execute(
-        update(endpoints)
-        .where(endpoints.c.tenant == tenant, endpoints.c.id == found.ref)
-        .values(_values(changed))
-    )
-    _try_again(connection, changed, now)
-    return Put(changed, created=False)
+    changed = replace(found, wanted=wanted, secret=secret, revision=found.revision + 1, updated_at=now)
+    if wanted.tenants != found.wanted.tenants:
+        _set_tenants(connection, changed)
+    _give_up_lanes(connection, changed)
+    return Put(_resumed(connection, changed, now=now), created=False)
 
 
-def get(connection: Connection, tenant: str, name: str) -> Endpoint | None:
-    """Return the tenant's endpoint of that name."""
+def get(connection: Connection, owner: str, name: str) -> Endpoint | None:
+    """Return the owner's endpoint of that name."""
     row = connection.execute(
-        select(endpoints).where(endpoints.c.tenant == tenant, endpoints.c.name == name)
+        select(endpoints).where(endpoints.c.tenant == owner, endpoints.c.name == name)
     ).first()
+    return None if row is None else _with_tenants(connection, [_endpoint(row)])[0]
+
+
+def by_key(connection: Connection, endpoint: EndpointKey) -> Endpoint | None:
+    """Return the endpoint; its ``wanted.tenants`` is not read."""
+    row = connection.execute(select(endpoints).where(is_endpoint(endpoint))).first()
     return None if row is None else _endpoint(row)
 
 
-def list_page(connection: Connection, tenant: str, *, limit: int, after: str | None = None) -> list[Endpoint]:
-    """Return up to *limit* of the tenant's endpoints by name, those after the name *after*."""
-    query = select(endpoints).where(endpoints.c.tenant == tenant).order_by(endpoints.c.name).limit(limit)
+def list_page(connection: Connection, owner: str, *, limit: int, after: str | None = None) -> list[Endpoint]:
+    """Return up to *limit* of the owner's endpoints by name, those after the name *after*."""
+    query = select(endpoints).where(endpoints.c.tenant == owner).order_by(endpoints.c.name).limit(limit)
     if after is not None:
         query = query.where(endpoints.c.name > after)
+    return _with_tenants(connection, [_endpoint(row) for row in connection.execute(query)])
+
+
+def list_all(connection: Connection) -> list[Endpoint]:
+    """Return every endpoint, of whichever owner; their ``wanted.tenants`` are not read."""
+    query = select(endpoints).order_by(endpoints.c.tenant, endpoints.c.name)
     return [_endpoint(row) for row in connection.execute(query)]
 
 
-def any_but(connection: Connection, but: Collection[EndpointKey]) -> bool:
-    """Tell whether there is an endpoint, of whichever tenant, besides these."""
-    query = select(endpoints.c.id).limit(1)
-    if but:
-        query = query.where(tuple_(endpoints.c.tenant, endpoints.c.id).not_in(list(but)))
-    return connection.execute(query).first() is not None
-
-
-def delete(connection: Connection, tenant: str, name: str) -> bool:
+def delete(connection: Connection, owner: str, name: str) -> bool:
     """Remove the endpoint and what was still to be sent to it; return whether there was one.
 
     An attempt under way may still arrive; its outcome is then dropped.
     """
-    lock(connection, tenant)
-    found = get(connection, tenant, name)
+    lock(connection, owner)
+    found = get(connection, owner, name)
     if found is None:
         return False
     # Lanes first: whoever is just making a batch holds its lane, so that no batch is left over.
-    for table in (lanes, batches):
-        connection.execute(
-            sql_delete(table).where(table.c.tenant == tenant, table.c.endpoint_ref == found.ref)
-        )
-    connection.execute(sql_delete(endpoints).where(endpoints.c.tenant == tenant, endpoints.c.id == found.ref))
+    connection.execute(
+        sql_delete(lane_rows).where(lane_rows.c.owner == owner, lane_rows.c.endpoint_ref == found.ref)
+    )
+    connection.execute(sql_delete(batches).where(batches.c.endpoint_ref == found.ref))
+    for table in (dead_letters, delivery_attempts):
+        connection.execute(sql_delete(table).where(table.c.owner == owner, table.c.endpoint_ref == found.ref))
+    connection.execute(sql_delete(endpoint_tenants).where(endpoint_tenants.c.endpoint_ref == found.ref))
+    connection.execute(sql_delete(endpoints).where(is_endpoint(found.key)))
     return True
 
 
-def _try_again(connection: Connection, endpoint: Endpoint, now: int) -> None:
-    newest = (
-        select(rooms.c.last_sequence)
-        .where(rooms.c.tenant == lanes.c.tenant, rooms.c.id == lanes.c.room_ref)
-        .scalar_subquery()
+def pause(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
+    """Send the endpoint nothing more; what comes in meanwhile is kept for it."""
+    if endpoint.paused_at is not None:
+        return endpoint
+    return _save(connection, _touched(endpoint, now, paused_at=now))
+
+
+def resume(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
+    """Send again, whyever nothing was sent: paused, disabled, resting, breaker open, or rooms parked.
+
+    Every room that waits is due at once, with a whole retry schedule before it.
+    """
+    return _resumed(connection, _touched(endpoint, now, paused_at=None), now=now)
+
+
+def rotate_secret(
+    connection: Connection, endpoint: Endpoint, *, secret_encrypted: str, old_until: int, now: int
+) -> Endpoint:
+    """Sign with another secret, and with the present one too until *old_until*.
+
+    That is in milliseconds since the epoch.
+    """
+    return _save(
+        connection,
+        _touched(
+            endpoint, now, secret=secret_encrypted, old_secret=endpoint.secret, old_secret_until=old_until
+        ),
     )
-    connection.execute(
-        update(lanes)
-        .where(
-            lanes.c.tenant == endpoint.tenant,
-            lanes.c.endpoint_ref == endpoint.ref,
-            lanes.c.acked_sequence < newest,
-        )
-        .values(due_at=now, attempts=0, parked_at=None)
+
+
+def retire_secret(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
+    """Sign no more with the secret of before."""
+    if endpoint.old_secret is None:
+        return endpoint
+    return _save(connection, _touched(endpoint, now, old_secret=None, old_secret_until=None))
+
+
+def _resumed(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
+    lanes.try_again(connection, endpoint.key, now=now)
+    breaker.reset(connection, endpoint.key)
+    _save(connection, endpoint)
+    return replace(
+        endpoint,
+        disabled_at=None,
+        rest_until=None,
+        breaker=breaker.CLOSED,
+        breaker_failures=0,
+        breaker_until=None,
     )
+
+
+def _touched(endpoint: Endpoint, now: int, **changes: Any) -> Endpoint:
+    return replace(endpoint, revision=endpoint.revision + 1, updated_at=now, **changes)
+
+
+def _save(connection: Connection, endpoint: Endpoint) -> Endpoint:
+    connection.execute(update(endpoints).where(is_endpoint(endpoint.key)).values(_values(endpoint)))
+    return endpoint
+
+
+def _set_tenants(connection: Connection, endpoint: Endpoint) -> None:
+    connection.execute(sql_delete(endpoint_tenants).where(endpoint_tenants.c.endpoint_ref == endpoint.ref))
+    if endpoint.wanted.tenants:
+        rows = [{"tenant": tenant, "endpoint_ref": endpoint.ref} for tenant in endpoint.wanted.tenants]
+        connection.execute(insert(endpoint_tenants), rows)
+
+
+def _give_up_lanes(connection: Connection, endpoint: Endpoint) -> None:
+    """Drop the lanes that lead nowhere any more, and their batches."""
+    wanted = endpoint.wanted
+    takes_events = wanted.types is None or ROOM_EVENTS in wanted.types
+    if takes_events and wanted.tenants is None:
+        return
+    for table in (lane_rows, batches):
+        gone = sql_delete(table).where(table.c.endpoint_ref == endpoint.ref)
+        if takes_events:
+            gone = gone.where(table.c.tenant.not_in(wanted.tenants or ()))
+        connection.execute(gone)
+
+
+def _with_tenants(connection: Connection, found: list[Endpoint]) -> list[Endpoint]:
+    """Add to platform endpoints that serve only some tenants, which."""
+    limited = [one.ref for one in found if one.owner == PLATFORM and one.wanted.tenants is not None]
+    if not limited:
+        return found
+    by_ref: dict[str, list[str]] = {}
+    columns = endpoint_tenants.c
+    for tenant, ref in connection.execute(
+        select(columns.tenant, columns.endpoint_ref)
+        .where(columns.endpoint_ref.in_(limited))
+        .order_by(columns.tenant)
+    ):
+        by_ref.setdefault(ref, []).append(tenant)
+    return [
+        replace(one, wanted=replace(one.wanted, tenants=tuple(by_ref.get(one.ref, ()))))
+        if one.ref in limited
+        else one
+        for one in found
+    ]
 
 
 def _values(endpoint: Endpoint) -> dict[str, object]:
+    # Not what `store.breaker` keeps: a worker may be changing it.
+    wanted = endpoint.wanted
     return {
-        "tenant": endpoint.tenant,
-        "id": endpoint.ref,
-        "name": endpoint.name,
-        "url": endpoint.url,
+        "url": wanted.url,
+        "types": None if wanted.types is None else json.dumps(wanted.types),
+        "takes_events": wanted.types is None or ROOM_EVENTS in wanted.types,
+        "every_tenant": endpoint.owner == PLATFORM and wanted.tenants is None,
+        "headers": wanted.headers,
+        "max_batch": wanted.max_batch,
+        "max_batch_bytes": wanted.max_batch_bytes,
+        "on_exhausted": wanted.on_exhausted,
         "secret": endpoint.secret,
+        "old_secret": endpoint.old_secret,
+        "old_secret_until": endpoint.old_secret_until,
+        "paused_at": endpoint.paused_at,
         "revision": endpoint.revision,
         "created_at": endpoint.created_at,
         "updated_at": endpoint.updated_at,
@@ -175,11 +371,27 @@ def _values(endpoint: Endpoint) -> dict[str, object]:
 
 def _endpoint(row: Row[Any]) -> Endpoint:
     return Endpoint(
-        tenant=row.tenant,
+        owner=row.tenant,
         ref=row.id,
         name=row.name,
-        url=row.url,
+        wanted=Wanted(
+            url=row.url,
+            types=None if row.types is None else tuple(json.loads(row.types)),
+            headers=row.headers,
+            max_batch=row.max_batch,
+            max_batch_bytes=row.max_batch_bytes,
+            on_exhausted=row.on_exhausted,
+            tenants=() if row.tenant == PLATFORM and not row.every_tenant else None,
+        ),
         secret=row.secret,
+        old_secret=row.old_secret,
+        old_secret_until=row.old_secret_until,
+        paused_at=row.paused_at,
+        disabled_at=row.disabled_at,
+        rest_until=row.rest_until,
+        breaker=row.breaker,
+        breaker_failures=row.breaker_failures,
+        breaker_until=row.breaker_until,
         revision=row.revision,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -9,25 +9,29 @@ own row tells (``rooms.last_sequence``)::
                      ├──── fail ─────┤   due at the next try
                      ├─ lease ends ──┘   the worker died; its late result is refused by the epoch
                      │               └──park──▶ parked: new events are kept, nothing is sent
-                     └──────── the endpoint is changed ──────┘
+                     └──── the endpoint is changed or resumed ──┘
 
 While a lane is leased its ``due_at`` is the end of the lease, so that a dead worker's lanes come back by
 themselves; any other value there says that the endpoint was changed meanwhile.
+
+A due lane is claimed only while its endpoint may be called (`store.breaker`). Lanes are found by endpoint, so
+that those of an endpoint that is down, however many, are never even looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
-from openmeet_appservice.store.tables import lanes, room_events, rooms
+from openmeet_appservice.store import breaker
+from openmeet_appservice.store.endpoint_key import EndpointKey
+from openmeet_appservice.store.tables import endpoints, lanes, room_events, rooms
 
-EndpointKey: TypeAlias = tuple[str, str]
-"""``(tenant, endpoint_ref)``."""
+MOST_COUNTED = 1000
+"""Of how many rooms the waiting events are counted; more would take long to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,16 @@ class Lane:
 
     Parameters
     ----------
+    tenant
+        Whose room it is.
+    owner
+        Whose endpoint it is: the tenant's own, or the platform's.
     acked
         The last sequence that the endpoint took.
-    attempts
-        How often the batch under way has failed.
+    attempts, refusals
+        How often the batch under way has failed, and how many of these times it was refused.
+    narrow, narrow_through
+        No batch holds more events than *narrow* until the sequence *narrow_through* was taken.
     epoch
         The number of the lease; a result counts only while it is the newest.
     until
@@ -47,17 +57,21 @@ class Lane:
     """
 
     tenant: str
+    owner: str
     endpoint_ref: str
     room_ref: str
     acked: int
     attempts: int
+    refusals: int
+    narrow: int | None
+    narrow_through: int | None
     epoch: int
     until: int
 
     @property
     def endpoint(self) -> EndpointKey:
         """The endpoint it leads to."""
-        return self.tenant, self.endpoint_ref
+        return self.owner, self.endpoint_ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,46 +86,92 @@ class Backlog:
     oldest: int | None
 
 
-def next_due(connection: Connection, *, after: int | None = None) -> int | None:
-    """Return when the next lane is due (milliseconds since the epoch), None when none is.
+@dataclass(frozen=True, slots=True)
+class DueEndpoint:
+    """An endpoint with due lanes; *probing* when its breaker lets only one try through."""
 
-    Parameters
-    ----------
-    after
-        Look only at what is due later than this.
-    """
-    query = select(func.min(lanes.c.due_at)).where(lanes.c.due_at.is_not(None))
-    if after is not None:
-        query = query.where(lanes.c.due_at > after)
-    found: int | None = connection.execute(query).scalar_one()
-    return found
+    key: EndpointKey
+    probing: bool
 
 
-def due(connection: Connection, *, now: int, limit: int, but: Collection[EndpointKey] = ()) -> list[Lane]:
-    """Return up to *limit* due lanes, the longest due first, locked until the transaction ends.
+def endpoints_due(
+    connection: Connection, *, now: int, but: Collection[EndpointKey] = ()
+) -> list[DueEndpoint]:
+    """Return the endpoints that may be called and have due lanes, the one that waits longest first.
 
     Parameters
     ----------
     but
-        The endpoints whose lanes are passed over.
+        Endpoints that are passed over.
+    """
+    first = _first_due().label("first")
+    query = (
+        select(endpoints.c.tenant, endpoints.c.id, endpoints.c.breaker, first)
+        .where(breaker.in_service(), breaker.available_at() <= now, first <= now)
+        .order_by(first, endpoints.c.id)
+    )
+    if but:
+        query = query.where(tuple_(endpoints.c.tenant, endpoints.c.id).not_in(list(but)))
+    return [
+        DueEndpoint((row.tenant, row.id), probing=row.breaker != breaker.CLOSED)
+        for row in connection.execute(query)
+    ]
+
+
+def next_due(connection: Connection, *, now: int) -> int | None:
+    """Return when a lane will be due that is not due now (milliseconds since the epoch), None if none will.
+
+    A lane that is due already counts from when its endpoint may be called again, if that is later.
+    """
+    available, first = breaker.available_at(), _first_due()
+    later = case((first > available, first), else_=available)
+    query = select(func.min(case((available > now, later), else_=_first_due(after=now)))).where(
+        breaker.in_service(), first.is_not(None)
+    )
+    found: int | None = connection.execute(query).scalar_one()
+    return found
+
+
+def due(connection: Connection, endpoint: EndpointKey, *, now: int, limit: int) -> list[Lane]:
+    """Return up to *limit* due lanes of the endpoint, the longest due first.
+
+    They are locked until the transaction ends.
     """
     query = (
         select(
             lanes.c.tenant,
+            lanes.c.owner,
             lanes.c.endpoint_ref,
             lanes.c.room_ref,
             lanes.c.acked_sequence,
             lanes.c.attempts,
+            lanes.c.refusals,
+            lanes.c.narrow,
+            lanes.c.narrow_through,
             lanes.c.lease_epoch,
         )
-        .where(lanes.c.due_at <= now, or_(lanes.c.lease_until.is_(None), lanes.c.lease_until <= now))
+        .where(_of(endpoint), lanes.c.due_at <= now)
+        .where(or_(lanes.c.lease_until.is_(None), lanes.c.lease_until <= now))
         .order_by(lanes.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    if but:
-        query = query.where(tuple_(lanes.c.tenant, lanes.c.endpoint_ref).not_in(list(but)))
-    return [Lane(*row, until=now) for row in connection.execute(query)]
+    return [
+        Lane(
+            tenant=row.tenant,
+            owner=row.owner,
+            endpoint_ref=row.endpoint_ref,
+            room_ref=row.room_ref,
+            acked=row.acked_sequence,
+            attempts=row.attempts,
+            refusals=row.refusals,
+            narrow=row.narrow,
+            narrow_through=row.narrow_through,
+            epoch=row.lease_epoch,
+            until=now,
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def lease(connection: Connection, found: Sequence[Lane], *, until: int) -> list[Lane]:
@@ -136,22 +196,11 @@ def lease(connection: Connection, found: Sequence[Lane], *, until: int) -> list[
             for lane in found
         ],
     )
-    return [
-        Lane(
-            tenant=lane.tenant,
-            endpoint_ref=lane.endpoint_ref,
-            room_ref=lane.room_ref,
-            acked=lane.acked,
-            attempts=lane.attempts,
-            epoch=lane.epoch + 1,
-            until=until,
-        )
-        for lane in found
-    ]
+    return [replace(lane, epoch=lane.epoch + 1, until=until) for lane in found]
 
 
 def taken(connection: Connection, lane: Lane, *, last: int, now: int) -> bool:
-    """Record that the endpoint took everything up to *last*; False when the lease was lost."""
+    """Record that the lane is done with everything up to *last*; False when the lease was lost."""
     # Whoever stores an event has the room's row locked first and the lane after it; so does this. What it
     # finds is then all there is, and what comes later finds the lane as it is left here.
     newest: int = connection.execute(
@@ -160,12 +209,16 @@ def taken(connection: Connection, lane: Lane, *, last: int, now: int) -> bool:
         .with_for_update()
     ).scalar_one()
     more = newest > last
+    still_narrow = lane.narrow_through is not None and lane.narrow_through > last
     recorded = connection.execute(
         update(lanes)
         .where(_held(lane))
         .values(
             acked_sequence=last,
             attempts=0,
+            refusals=0,
+            narrow=lane.narrow if still_narrow else None,
+            narrow_through=lane.narrow_through if still_narrow else None,
             lease_until=None,
             due_at=now if more else None,
             waiting_since=_received_at(connection, lane, last + 1) if more else None,
@@ -174,16 +227,22 @@ def taken(connection: Connection, lane: Lane, *, last: int, now: int) -> bool:
     return recorded.rowcount > 0
 
 
-def fail(connection: Connection, lane: Lane, *, retry_at: int) -> bool:
+def fail(connection: Connection, lane: Lane, *, retry_at: int, refused: bool = False) -> bool:
     """Record that the try failed and when to make the next; False when the lease was lost.
 
     Where the endpoint was changed meanwhile, it is tried again at once, as if for the first time.
+
+    Parameters
+    ----------
+    refused
+        The endpoint said that it will not have this batch.
     """
     failed = connection.execute(
         update(lanes)
         .where(_held(lane))
         .values(
             attempts=case((_untouched(lane), lane.attempts + 1), else_=0),
+            refusals=case((_untouched(lane), lane.refusals + refused), else_=0),
             lease_until=None,
             due_at=case((_untouched(lane), retry_at), else_=lanes.c.due_at),
         )
@@ -191,8 +250,28 @@ def fail(connection: Connection, lane: Lane, *, retry_at: int) -> bool:
     return failed.rowcount > 0
 
 
+def narrow(connection: Connection, lane: Lane, *, most: int, through: int, now: int) -> bool:
+    """Have the batches up to *through* hold at most *most* events; False when the lease was lost.
+
+    The batch under way is no longer one: the caller drops it.
+    """
+    narrowed = connection.execute(
+        update(lanes)
+        .where(_held(lane))
+        .values(
+            attempts=0,
+            refusals=0,
+            narrow=most,
+            narrow_through=max(through, lane.narrow_through or 0),
+            lease_until=None,
+            due_at=now,
+        )
+    )
+    return narrowed.rowcount > 0
+
+
 def park(connection: Connection, lane: Lane, *, now: int) -> bool:
-    """Stop the lane until its endpoint is changed; False when the lease was lost.
+    """Stop the lane until its endpoint is changed or resumed; False when the lease was lost.
 
     Where the endpoint was changed meanwhile, it is tried again at once instead.
     """
@@ -201,6 +280,7 @@ def park(connection: Connection, lane: Lane, *, now: int) -> bool:
         .where(_held(lane))
         .values(
             attempts=case((_untouched(lane), lane.attempts + 1), else_=0),
+            refusals=case((_untouched(lane), lanes.c.refusals), else_=0),
             parked_at=case((_untouched(lane), now), else_=None),
             lease_until=None,
             due_at=case((_untouched(lane), None), else_=lanes.c.due_at),
@@ -226,14 +306,57 @@ def release_all(connection: Connection, *, now: int) -> int:
     ).rowcount
 
 
-def backlog(connection: Connection) -> Backlog:
-    """Return how much has not been taken."""
-    row = connection.execute(
-        select(func.count(), func.count(lanes.c.parked_at), func.min(lanes.c.waiting_since)).where(
-            or_(lanes.c.due_at.is_not(None), lanes.c.parked_at.is_not(None))
-        )
-    ).one()
+def backlog(connection: Connection, endpoint: EndpointKey | None = None) -> Backlog:
+    """Return how much has not been taken, by one endpoint or by all."""
+    query = select(func.count(), func.count(lanes.c.parked_at), func.min(lanes.c.waiting_since)).where(
+        lanes.c.waiting_since.is_not(None)
+    )
+    row = connection.execute(query if endpoint is None else query.where(_of(endpoint))).one()
     return Backlog(waiting=row[0], parked=row[1], oldest=row[2])
+
+
+def waiting_events(connection: Connection, endpoint: EndpointKey) -> int:
+    """Return how many events wait for the endpoint in those `MOST_COUNTED` rooms that wait longest."""
+    longest = (
+        select((rooms.c.last_sequence - lanes.c.acked_sequence).label("events"))
+        .join_from(lanes, rooms, and_(rooms.c.tenant == lanes.c.tenant, rooms.c.id == lanes.c.room_ref))
+        .where(_of(endpoint), lanes.c.waiting_since.is_not(None))
+        .order_by(lanes.c.waiting_since)
+        .limit(MOST_COUNTED)
+        .subquery()
+    )
+    found = connection.execute(select(func.coalesce(func.sum(longest.c.events), 0))).scalar_one()
+    return int(found)
+
+
+def try_again(connection: Connection, endpoint: EndpointKey, *, now: int) -> int:
+    """Make every lane of the endpoint that has something to send due at once, parked ones too.
+
+    Each has a whole schedule before it again. Returns how many there were. A lane that is leased is tried
+    again when its result is in.
+    """
+    newest = (
+        select(rooms.c.last_sequence)
+        .where(rooms.c.tenant == lanes.c.tenant, rooms.c.id == lanes.c.room_ref)
+        .scalar_subquery()
+    )
+    return connection.execute(
+        update(lanes)
+        .where(_of(endpoint), lanes.c.waiting_since.is_not(None), lanes.c.acked_sequence < newest)
+        .values(due_at=now, attempts=0, refusals=0, parked_at=None)
+    ).rowcount
+
+
+def _first_due(*, after: int | None = None) -> ColumnElement[int | None]:
+    """Return when the endpoint's first lane is due, as SQL."""
+    query = select(func.min(lanes.c.due_at)).where(
+        lanes.c.owner == endpoints.c.tenant,
+        lanes.c.endpoint_ref == endpoints.c.id,
+        lanes.c.due_at.is_not(None),
+    )
+    if after is not None:
+        query = query.where(lanes.c.due_at > after)
+    return query.scalar_subquery()
 
 
 def _received_at(connection: Connection, lane: Lane, sequence: int) -> int | None:
@@ -253,6 +376,11 @@ def _lane(lane: Lane) -> ColumnElement[bool]:
         lanes.c.endpoint_ref == lane.endpoint_ref,
         lanes.c.room_ref == lane.room_ref,
     )
+
+
+def _of(endpoint: EndpointKey) -> ColumnElement[bool]:
+    owner, endpoint_ref = endpoint
+    return and_(lanes.c.owner == owner, lanes.c.endpoint_ref == endpoint_ref)
 
 
 def _held(lane: Lane) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, tuple_, update
 
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.lanes import EndpointKey
+from openmeet_appservice.store.endpoint_key import EndpointKey
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.tables import endpoints, tenants
 

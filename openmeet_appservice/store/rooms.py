@@ -160,3 +160,11 @@ def _room(row: Row[Any]) -> Room:
         room_version=row.room_version,
         log_id=row.log_id,
     )
+
+
+def room_id_of(connection: Connection, tenant: str, room_ref: str) -> str | None:
+    """Return the room's id on Matrix, if it is known."""
+    found: str | None = connection.execute(
+        select(rooms.c.room_id).where(rooms.c.tenant == tenant, rooms.c.id == room_ref)
+    ).scalar_one_or_none()
+    return found

@@ -5,7 +5,7 @@ Rules that hold for all of them:
 * The primary key begins with the tenant, and every query carries it. ``service``, ``held_events`` and
   ``quarantine`` belong to no tenant: what they hold has not been attributed to one yet.
 * ``owner`` is whose endpoint it is: a tenant, or the empty string for the platform. With ``endpoint_ref`` it
-  names an endpoint, while ``tenant`` beside it is whose room or notice is delivered there.
+  names an endpoint, while ``tenant`` beside it is whose events are delivered there.
 * ``tenant``, ``slug_key`` and other ``…_key`` columns hold the ASCII lower-case form, because names are
   compared without regard to case; the form that OpenMeet gave stands beside it.
 * ``…_at`` columns are milliseconds since the epoch. ``…_ref`` columns hold a generated id of ours;
@@ -185,16 +185,6 @@ rooms = Table(
     Column("room_version", String(32)),
     Column("log_id", String(64), nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
-    Column(
-        "purged_through",
-        BigInteger,
-        nullable=False,
-        default=0,
-        comment="the log holds the events after this sequence",
-    ),
-    Column("complete_event_id", String(255), comment="up to here the log has all of the room's history"),
-    Column("checked_at", BigInteger, comment="when the log was last compared with the room's history"),
-    Column("suspect_since", BigInteger, comment="since when events may be missing; NULL: nothing says so"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("room_id"),
@@ -224,7 +214,6 @@ room_events = Table(
     Column("origin", String(8), nullable=False, comment="openmeet or matrix"),
     Column("received_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False, comment="the client event, JSON"),
-    Column("after_event_id", String(255), comment="set where gap repair added it: the event it comes after"),
     PrimaryKeyConstraint("tenant", "position"),
     UniqueConstraint("tenant", "event_id"),
     UniqueConstraint("tenant", "room_ref", "sequence"),
@@ -358,30 +347,12 @@ batches = Table(
     Column("endpoint_ref", String(64), nullable=False),
     Column("room_ref", String(64), nullable=False),
     Column("webhook_id", String(64), nullable=False),
-    Column("replay_ref", String(64), comment="set where it is part of a replay"),
     Column("first_sequence", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("body", Text, nullable=False, comment="exactly as it is signed"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref"),
     comment="The batch of each lane that is under way; every retry sends the same bytes.",
-)
-
-replays = Table(
-    "replays",
-    metadata,
-    Column("tenant", String(64), nullable=False),
-    Column("endpoint_ref", String(64), nullable=False),
-    Column("room_ref", String(64), nullable=False),
-    Column("id", String(64), nullable=False),
-    Column("owner", String(64), nullable=False),
-    Column("request", String(64), nullable=False, comment="what was asked for at once has one"),
-    Column("next_sequence", BigInteger, nullable=False),
-    Column("last_sequence", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", "id"),
-    Index("ix_replays_request", "owner", "endpoint_ref", "request"),
-    comment="Events of a lane to be sent again, before it goes on with those not sent yet.",
 )
 
 dead_letters = Table(
@@ -395,9 +366,8 @@ dead_letters = Table(
     Column("room_ref", String(64), nullable=False),
     Column("first_sequence", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
-    Column("reason", String(16), nullable=False, comment="refused, exhausted or truncated"),
+    Column("reason", String(16), nullable=False, comment="refused or exhausted"),
     Column("detail", Text, nullable=False),
-    Column("redriven_at", BigInteger),
     PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
     Index("ix_dead_letters_lane", "tenant", "endpoint_ref", "room_ref"),
     comment="Events that an endpoint will not get unless somebody asks for it.",
@@ -422,25 +392,6 @@ delivery_attempts = Table(
     Column("answer", Text, comment="how the answer began"),
     PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
     sqlite_with_rowid=False,
-)
-
-notices = Table(
-    "notices",
-    metadata,
-    Column("owner", String(64), nullable=False),
-    Column("endpoint_ref", String(64), nullable=False),
-    Column("id", String(64), nullable=False, comment="the webhook-id"),
-    Column("tenant", String(64), nullable=False),
-    Column("type", String(64), nullable=False),
-    Column("body", Text, nullable=False, comment="exactly as it is signed"),
-    Column("due_at", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("lease_until", BigInteger),
-    Column("lease_epoch", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("owner", "endpoint_ref", "id"),
-    Index("ix_notices_due", "owner", "endpoint_ref", "due_at"),
-    comment="Webhooks that are no room events, one row for each endpoint: no order is promised.",
 )
 
 messages = Table(

@@ -73,7 +73,7 @@ def test_a_tenant_with_a_webhook(migrated: Cli) -> None:
     assert found is not None
     assert (found.tenant, found.scope) == ("demo", "tenant")
     endpoint = in_database(migrated, lambda connection: endpoints.list_page(connection, "demo", limit=2)[0])
-    assert (endpoint.name, endpoint.url) == ("main", "https://openmeet.example/w")
+    assert (endpoint.name, endpoint.wanted.url) == ("main", "https://openmeet.example/w")
     assert SecretBox(config_of(migrated).security.keys).open(endpoint.secret) == secret
 
     shown_tenant = migrated("tenant", "show", "DEMO", "--json").json

@@ -28,6 +28,7 @@ from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.store import endpoints, entities, event_log, rooms, tenants
 from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.endpoints import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.wakeups import Wakeups
@@ -48,7 +49,7 @@ def set_up(connection: Connection, url: str, sealed: str) -> None:
         connection,
         "t1",
         "main",
-        url=url,
+        Wanted(url),
         secret_encrypted=sealed,
         fresh_secret_encrypted=sealed,
         now=now(),

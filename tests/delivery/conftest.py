@@ -26,7 +26,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.store import endpoints, event_log
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoints import Endpoint, Wanted
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.tables import batches, entities, lanes, rooms, tenants, users
 from openmeet_appservice.store.wakeups import Wakeups
@@ -85,6 +85,9 @@ class Receiver:
     received: list[Received] = field(default_factory=list)
     answer: Callable[[Received], Awaitable[int]] | None = None
     faults: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+    seen_headers: list[dict[str, str]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
         raw = await request.read()
@@ -101,7 +104,9 @@ class Receiver:
             raw=raw,
         )
         self.received.append(got)
-        return web.Response(status=200 if self.answer is None else await self.answer(got))
+        self.seen_headers.append(dict(request.headers))
+        status = 200 if self.answer is None else await self.answer(got)
+        return web.Response(status=status, text=self.text, headers=self.headers)
 
     def of(self, room: str) -> list[Received]:
         return [got for got in self.received if got.room == room]
@@ -141,12 +146,14 @@ class World:
             )
         )
 
-    async def add_endpoint(self, tenant: str = "t1", name: str = "main", url: str | None = None) -> Endpoint:
+    async def add_endpoint(
+        self, tenant: str = "t1", name: str = "main", url: str | None = None, **wanted: Any
+    ) -> Endpoint:
         put = await self.database.write(
             endpoints.put,
             tenant,
             name,
-            url=url or self.receiver.url,
+            Wanted(url or self.receiver.url, **wanted),
             secret_encrypted=self.box.seal(SECRET),
             fresh_secret_encrypted="",
             now=self.clock(),
@@ -295,6 +302,17 @@ class World:
         async def idle() -> bool:
             lane = await self.lane(room_id, tenant)
             return bool(lane.acked_sequence == lane.last_sequence and lane.lease_until is None)
+
+        await self.until(idle)
+
+    async def until_all_idle(self) -> None:
+        """Wait until everything of every room was taken by every endpoint and recorded."""
+        waiting = select(lanes.c.room_ref).where(
+            lanes.c.waiting_since.is_not(None) | lanes.c.lease_until.is_not(None)
+        )
+
+        async def idle() -> bool:
+            return not await self.database.read(lambda c: list(c.execute(waiting)))
 
         await self.until(idle)
 

@@ -22,15 +22,17 @@ ROUTE = Route(
     room_id="!room",
     alias="#event-board-games-k3v9ab-t1:example.org",
     log_id="log_1",
-    endpoint_name="main",
-    url="https://openmeet.example/hook",
-    secret="sealed",
 )
 NOW = 1_795_374_000_123
 
 
-def event(sequence: int, body: str = '{"type":"m.room.message"}', sender: str = "@x:y") -> LoggedEvent:
-    return LoggedEvent(sequence, "matrix", sender, body)
+def event(
+    sequence: int,
+    body: str = '{"type":"m.room.message"}',
+    sender: str = "@x:y",
+    type_: str = "m.room.message",
+) -> LoggedEvent:
+    return LoggedEvent(sequence, "matrix", sender, type_, body)
 
 
 def body_of(*events: LoggedEvent, max_bytes: int = 65536, puppets: dict[str, Puppet] | None = None) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from openmeet_appservice.delivery.claim import Claimed, Job, claim, record
-from openmeet_appservice.delivery.policy import Park, Retry, Taken
+from openmeet_appservice.delivery.claim import Claimed, Job, claim
+from openmeet_appservice.delivery.policy import Disable, Park, Refused, Retry, Skip, Split, Taken
+from openmeet_appservice.delivery.results import Result, record
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
+from openmeet_appservice.outbound.client import Answer
 from openmeet_appservice.store import lanes
 from openmeet_appservice.store.resealing import reseal
 from openmeet_appservice.store.secretbox import SecretBox
@@ -33,6 +35,13 @@ async def claim_one(world: Any) -> Job:
     return job
 
 
+async def settle(world: Any, job: Job, decision: Any) -> bool:
+    held: bool = await world.database.write(
+        record, Result(job, ANSWER, decision, world.clock()), new_id=world.new_id
+    )
+    return held
+
+
 async def test_a_worker_that_died_before_sending_is_replaced_when_its_lease_ends(world: Any) -> None:
     await world.say("!a", "one")
     dead = await claim_one(world)
@@ -48,7 +57,10 @@ async def test_a_worker_that_died_before_sending_is_replaced_when_its_lease_ends
     assert (first.sequences, second.sequences) == ([1], [2])
 
 
-@pytest.mark.parametrize("decision", [Taken(), Retry(0), Park()])
+ANSWER = Answer(500, b"", {}, 0.1)
+
+
+@pytest.mark.parametrize("decision", [Taken(), Retry(0), Park(), Skip(), Refused(), Split(1), Disable()])
 async def test_the_late_result_of_a_lost_lease_is_refused(world: Any, decision: Any) -> None:
     await world.say("!a", "one")
     late = await claim_one(world)
@@ -56,14 +68,14 @@ async def test_the_late_result_of_a_lost_lease_is_refused(world: Any, decision: 
     current = await claim_one(world)
     assert current.batch == late.batch
     before = await world.lane("!a")
-    assert not await world.database.write(record, late, decision, now=world.clock())
+    assert not await settle(world, late, decision)
     assert await world.lane("!a") == before
     assert len(await world.batches()) == 1
-    assert await world.database.write(record, current, Taken(), now=world.clock())
+    assert await settle(world, current, Taken())
     after = await world.lane("!a")
     assert (after.acked_sequence, after.due_at) == (1, None)
     # And once it is recorded, saying it again changes nothing.
-    assert not await world.database.write(record, current, Retry(0), now=world.clock())
+    assert not await settle(world, current, Retry(0))
     assert await world.lane("!a") == after
 
 

@@ -173,7 +173,7 @@ async def test_how_the_work_stands_in_words(database: Database, of: Of) -> None:
     parked = standing.check_delivery(backlog, targets, NOW)
     assert parked.level is Level.PROBLEM
     assert parked.what == "2 rooms parked after the last retry (T1/main 2)"
-    assert "`PUT /v1/tenants/T1/webhooks/main`" in str(parked.remedy)
+    assert "`POST /v1/tenants/T1/webhooks/main/resume`" in str(parked.remedy)
     waiting = standing.check_delivery(type(backlog)(waiting=4, parked=0, oldest=backlog.oldest), targets, NOW)
     assert (waiting.level, waiting.what) == (Level.WARNING, "4 rooms waiting, the longest for 60 min")
     soon = standing.check_delivery(type(backlog)(waiting=4, parked=0, oldest=NOW - 1000), targets, NOW)

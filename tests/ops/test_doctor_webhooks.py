@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -13,7 +15,7 @@ from cryptography.fernet import Fernet
 from standardwebhooks import Webhook
 
 from openmeet_appservice import wiring
-from openmeet_appservice.ops.doctor import Finding, Level
+from openmeet_appservice.ops.doctor import Finding, Level, standing
 from openmeet_appservice.ops.doctor.stored import Target
 from openmeet_appservice.ops.doctor.webhooks import WebhookTest
 from openmeet_appservice.outbound.client import GuardedClient, NoAnswer, Reason
@@ -125,3 +127,20 @@ async def test_there_is_a_remedy_for_every_way_not_to_answer(reason: Reason) -> 
     )
     assert (found.level, found.what) == (Level.PROBLEM, "https://x.test gives no answer: so it is")
     assert "{" not in str(found.remedy)
+
+
+def test_endpoints_that_get_nothing_or_not_all_are_named_with_a_remedy() -> None:
+    def named(**how: Any) -> list[tuple[Level, str, str]]:
+        found = standing.check_endpoints([replace(target("https://x.example"), **how)])
+        return [(one.level, one.what, str(one.remedy)) for one in found]
+
+    assert named() == []
+    [(level, what, remedy)] = named(state="disabled")
+    assert (level, "410" in what, "/resume`" in remedy) == (Level.PROBLEM, True, True)
+    [(level, what, remedy)] = named(state="paused")
+    assert (level, "paused" in what, "/resume`" in remedy) == (Level.WARNING, True, True)
+    [(level, what, remedy)] = named(state="breaker_open")
+    assert (level, "several rooms" in what) == (Level.WARNING, True)
+    [(level, what, remedy)] = named(dead=2, tenant_id=None)
+    assert (level, "2 dead letters" in what) == (Level.PROBLEM, True)
+    assert "`GET /v1/webhooks/main/dead-letters`" in remedy

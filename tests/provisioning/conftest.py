@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
 from openmeet_appservice.domain.names import Template
+from openmeet_appservice.outbound import client
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
@@ -179,6 +180,18 @@ def clock() -> Clock:
     return Clock()
 
 
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> client.Answer | client.NoAnswer:
+    """Take what is sent to some URLs, and refuse or lose it at others, as their paths say."""
+    if url.endswith("/nobody"):
+        return client.NoAnswer(client.Reason.TIMED_OUT, "There was no answer in time.", 15.0)
+    POSTED.append((url, body, dict(headers)))
+    return client.Answer(401 if url.endswith("/stranger") else 200, b"So be it.", {}, 0.012)
+
+
+POSTED: list[tuple[str, bytes, dict[str, str]]] = []
+"""What was sent by tests of endpoints, the newest last."""
+
+
 @pytest.fixture
 def parts(database: Database, clock: Clock) -> Parts:
     """What the handlers work with."""
@@ -193,6 +206,7 @@ def parts(database: Database, clock: Clock) -> Parts:
         bot=BOT,
         secrets=SecretBox([Fernet.generate_key().decode()]),
         check_url=Guard().check_url,
+        post=_post,
     )
 
 

@@ -76,8 +76,11 @@ async def say(store: Database, room: str, event_id: str, *, now: int, tenant: st
 
 async def take(store: Database, *, now: int, limit: int = 10, until: int = 1000, but: Any = ()) -> list[Lane]:
     def do(connection: Connection) -> list[Lane]:
-        found = lanes.due(connection, now=now, limit=limit, but=but)
-        return lanes.lease(connection, found, until=until)
+        taken: list[Lane] = []
+        for endpoint in lanes.endpoints_due(connection, now=now, but=but):
+            found = lanes.due(connection, endpoint.key, now=now, limit=limit - len(taken))
+            taken += lanes.lease(connection, found, until=until)
+        return taken
 
     return await store.write(do)
 
@@ -104,8 +107,8 @@ async def test_the_longest_due_is_first_and_nothing_is_given_twice(store: Databa
 async def test_what_is_not_due_yet_is_left(store: Database) -> None:
     await say(store, "a", "$1", now=10)
     assert await take(store, now=9) == []
-    assert await store.read(lanes.next_due) == 10
-    assert await store.read(lanes.next_due, after=10) is None
+    assert await store.read(lanes.next_due, now=9) == 10
+    assert await store.read(lanes.next_due, now=10) is None
 
 
 async def test_endpoints_can_be_passed_over(store: Database) -> None:

@@ -164,6 +164,7 @@ async def _check_work(config: Config, tools: Tools) -> list[Finding]:
     return [
         *check_encryption(sealed, len(config.security.keys)),
         *await WebhookTest(tools.client, box, tools.now, tools.new_name).check(targets),
+        *standing.check_endpoints(targets),
         standing.check_delivery(backlog, targets, tools.now()),
         standing.check_reconciler(failing),
         *standing.check_aside(aside),

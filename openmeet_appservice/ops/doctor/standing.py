@@ -16,12 +16,11 @@ def check_delivery(backlog: Backlog, targets: Sequence[Target], now: int) -> Fin
     """Tell how many rooms wait for their events to be taken (*now* in milliseconds since the epoch)."""
     if backlog.parked:
         parked = sorted((target for target in targets if target.parked), key=lambda one: -one.parked)
-        where = _some([f"{one.tenant_id}/{one.name} {one.parked}" for one in parked], len(parked))
+        where = _some([f"{one.title} {one.parked}" for one in parked], len(parked))
         return problem(
             "delivery",
             f"{_count(backlog.parked, 'room')} parked after the last retry ({where})",
-            f"Correct the endpoint, then change its URL or secret with `PUT {parked[0].path}`, which sends "
-            "them again."
+            f"Correct the endpoint, then `POST {parked[0].path}/resume` sends them again."
             if parked
             else "Correct the endpoints.",
         )
@@ -32,6 +31,28 @@ def check_delivery(backlog: Backlog, targets: Sequence[Target], now: int) -> Fin
     return ok(
         "delivery", f"{_count(backlog.waiting, 'room')} waiting" if backlog.waiting else "nothing waits"
     )
+
+
+def check_endpoints(targets: Sequence[Target]) -> list[Finding]:
+    """Tell which endpoints get nothing, or did not get everything."""
+    findings = []
+    for target in targets:
+        name = f"webhook {target.title}"
+        if target.state == "disabled":
+            what = "disabled, because it answered 410; what comes in is kept for it"
+            remedy = f"Correct its URL with `PUT {target.path}`, or `POST {target.path}/resume`."
+            findings.append(problem(name, what, remedy))
+        elif target.state == "paused":
+            what = "paused; what comes in is kept for it"
+            findings.append(warning(name, what, f"`POST {target.path}/resume` sends it."))
+        elif target.state == "breaker_open":
+            what = "failed in several rooms, so it is tried only from time to time"
+            findings.append(warning(name, what, f"Correct it; `POST {target.path}/resume` tries at once."))
+        if target.dead:
+            what = f"{_count(target.dead, 'dead letter')}: events that it did not take"
+            remedy = f"`GET {target.path}/dead-letters` names them, and says why."
+            findings.append(problem(name, what, remedy))
+    return findings
 
 
 def check_reconciler(failing: Failing) -> Finding:

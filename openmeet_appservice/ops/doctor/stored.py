@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Table, and_, func, select
+from sqlalchemy.sql import ColumnElement
 
-from openmeet_appservice.store import event_log, lanes, schema, service
+from openmeet_appservice.store import endpoints, event_log, lanes, schema, service
 from openmeet_appservice.store.sync import read_error
 from openmeet_appservice.store.tables import (
-    endpoints,
+    dead_letters,
     entities,
     held_events,
     quarantine,
@@ -34,18 +35,31 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A webhook endpoint. *secret* is encrypted; *parked* counts the rooms that wait for it."""
+    """A webhook endpoint; *tenant_id* is None for the platform's.
 
-    tenant_id: str
+    *secret* and *headers* are encrypted. *parked* counts the rooms that wait for it, *dead* its dead letters.
+    *state* is ``active``, ``paused``, ``disabled`` or ``breaker_open``.
+    """
+
+    tenant_id: str | None
     name: str
     url: str
     secret: str
     parked: int
+    headers: str | None = None
+    dead: int = 0
+    state: str = "active"
 
     @property
     def path(self) -> str:
         """Where the provisioning API has it."""
-        return f"/v1/tenants/{self.tenant_id}/webhooks/{self.name}"
+        place = "/v1" if self.tenant_id is None else f"/v1/tenants/{self.tenant_id}"
+        return f"{place}/webhooks/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.tenant_id or 'platform'}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +115,33 @@ def newest_rooms(connection: Connection, limit: int) -> list[str]:
 
 
 def targets(connection: Connection) -> list[Target]:
-    """Return every webhook endpoint of every tenant."""
-    parked = (
-        select(lane_rows.c.tenant, lane_rows.c.endpoint_ref, func.count().label("rooms"))
-        .where(lane_rows.c.parked_at.is_not(None))
-        .group_by(lane_rows.c.tenant, lane_rows.c.endpoint_ref)
-        .subquery()
-    )
-    found = connection.execute(
-        select(tenants.c.tenant_id, endpoints.c.name, endpoints.c.url, endpoints.c.secret, parked.c.rooms)
-        .join(tenants, tenants.c.tenant == endpoints.c.tenant)
-        .outerjoin(
-            parked, and_(parked.c.tenant == endpoints.c.tenant, parked.c.endpoint_ref == endpoints.c.id)
+    """Return every webhook endpoint, the platform's first."""
+    parked = _by_endpoint(connection, lane_rows, lane_rows.c.parked_at.is_not(None))
+    dead = _by_endpoint(connection, dead_letters)
+    rows = connection.execute(select(tenants.c.tenant, tenants.c.tenant_id))
+    ids = {row.tenant: row.tenant_id for row in rows}
+    return [
+        Target(
+            tenant_id=ids.get(one.owner),
+            name=one.name,
+            url=one.wanted.url,
+            secret=one.secret,
+            parked=parked.get(one.key, 0),
+            headers=one.wanted.headers,
+            dead=dead.get(one.key, 0),
+            state=one.state,
         )
-        .order_by(endpoints.c.tenant, endpoints.c.name)
-    )
-    return [Target(row.tenant_id, row.name, row.url, row.secret, row.rooms or 0) for row in found]
+        for one in endpoints.list_all(connection)
+    ]
+
+
+def _by_endpoint(
+    connection: Connection, table: Table, *conditions: ColumnElement[bool]
+) -> dict[tuple[str, str], int]:
+    """Count the rows of each endpoint."""
+    key = (table.c.owner, table.c.endpoint_ref)
+    rows = connection.execute(select(*key, func.count()).where(*conditions).group_by(*key))
+    return {(owner, ref): number for owner, ref, number in rows}
 
 
 def backlog(connection: Connection) -> lanes.Backlog:

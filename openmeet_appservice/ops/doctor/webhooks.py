@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from openmeet_appservice.domain.arrival import dumps
+from openmeet_appservice.domain.arrival import dumps, loads
 from openmeet_appservice.domain.moments import Now, to_rfc3339
+from openmeet_appservice.domain.webhook_types import ENDPOINT_TEST
 from openmeet_appservice.errors import SecretUnreadable
 from openmeet_appservice.ops.doctor.finding import Finding, info, ok, problem, warning
 from openmeet_appservice.ops.doctor.stored import Target
 from openmeet_appservice.outbound.client import Answer, NoAnswer, Reason
-from openmeet_appservice.outbound.signing import parse_secret, signed_headers
+from openmeet_appservice.outbound.signing import webhook_headers
 from openmeet_appservice.store.secretbox import SecretBox
 
 AT_ONCE = 8
@@ -69,9 +70,10 @@ class WebhookTest:
         return list(await asyncio.gather(*map(one, targets)))
 
     async def _check(self, target: Target) -> Finding:
-        name = f"webhook {target.tenant_id}/{target.name}"
+        name = f"webhook {target.title}"
         try:
-            key = parse_secret(self.secrets.open(target.secret))
+            secret = self.secrets.open(target.secret)
+            static = {} if target.headers is None else loads(self.secrets.open(target.headers))
         except SecretUnreadable as error:
             remedy = (
                 "Put the lost key back into `security.encryption_keys`, or give the endpoint a new secret "
@@ -79,16 +81,19 @@ class WebhookTest:
             )
             return problem(name, f"cannot be signed: {error}", remedy)
         body = self._body(target)
-        headers = {
-            "Content-Type": "application/json",
-            "x-tenant-id": target.tenant_id,
-            **signed_headers([key], f"msg_{self.new_name()}", self.now(), body),
-        }
+        headers = webhook_headers(
+            [secret],
+            f"msg_{self.new_name()}",
+            self.now(),
+            body,
+            tenant_id=target.tenant_id or "",
+            static=static,
+        )
         return _verdict(name, target, await self.client.post(target.url, body, headers))
 
     def _body(self, target: Target) -> bytes:
         data = {"tenant": target.tenant_id, "endpoint": target.name}
-        return dumps({"type": "endpoint.test", "timestamp": to_rfc3339(self.now()), "data": data}).encode()
+        return dumps({"type": ENDPOINT_TEST, "timestamp": to_rfc3339(self.now()), "data": data}).encode()
 
 
 def _verdict(name: str, target: Target, result: Answer | NoAnswer) -> Finding:

@@ -30,9 +30,6 @@ def upgrade() -> None:
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("webhook_id", sa.String(length=64), nullable=False),
-        sa.Column(
-            "replay_ref", sa.String(length=64), nullable=True, comment="set where it is part of a replay"
-        ),
         sa.Column("first_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
@@ -50,9 +47,8 @@ def upgrade() -> None:
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("first_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("reason", sa.String(length=16), nullable=False, comment="refused, exhausted or truncated"),
+        sa.Column("reason", sa.String(length=16), nullable=False, comment="refused or exhausted"),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("redriven_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id", name=op.f("pk_dead_letters")),
         comment="Events that an endpoint will not get unless somebody asks for it.",
     )
@@ -270,23 +266,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_messages_created_at", "messages", ["created_at"], unique=False)
     op.create_table(
-        "notices",
-        sa.Column("owner", sa.String(length=64), nullable=False),
-        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
-        sa.Column("id", sa.String(length=64), nullable=False, comment="the webhook-id"),
-        sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("type", sa.String(length=64), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
-        sa.Column("due_at", sa.BigInteger(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("lease_until", sa.BigInteger(), nullable=True),
-        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("owner", "endpoint_ref", "id", name=op.f("pk_notices")),
-        comment="Webhooks that are no room events, one row for each endpoint: no order is promised.",
-    )
-    op.create_index("ix_notices_due", "notices", ["owner", "endpoint_ref", "due_at"], unique=False)
-    op.create_table(
         "quarantine",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -299,23 +278,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_received_at", "quarantine", ["received_at"], unique=False)
     op.create_table(
-        "replays",
-        sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
-        sa.Column("room_ref", sa.String(length=64), nullable=False),
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("owner", sa.String(length=64), nullable=False),
-        sa.Column(
-            "request", sa.String(length=64), nullable=False, comment="what was asked for at once has one"
-        ),
-        sa.Column("next_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", "id", name=op.f("pk_replays")),
-        comment="Events of a lane to be sent again, before it goes on with those not sent yet.",
-    )
-    op.create_index("ix_replays_request", "replays", ["owner", "endpoint_ref", "request"], unique=False)
-    op.create_table(
         "room_events",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
@@ -327,12 +289,6 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(length=8), nullable=False, comment="openmeet or matrix"),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False, comment="the client event, JSON"),
-        sa.Column(
-            "after_event_id",
-            sa.String(length=255),
-            nullable=True,
-            comment="set where gap repair added it: the event it comes after",
-        ),
         sa.PrimaryKeyConstraint("tenant", "position", name=op.f("pk_room_events")),
         sa.UniqueConstraint("tenant", "event_id", name=op.f("uq_room_events_tenant_event_id")),
         sa.UniqueConstraint(
@@ -360,30 +316,6 @@ def upgrade() -> None:
         sa.Column("room_version", sa.String(length=32), nullable=True),
         sa.Column("log_id", sa.String(length=64), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "purged_through",
-            sa.BigInteger(),
-            nullable=False,
-            comment="the log holds the events after this sequence",
-        ),
-        sa.Column(
-            "complete_event_id",
-            sa.String(length=255),
-            nullable=True,
-            comment="up to here the log has all of the room's history",
-        ),
-        sa.Column(
-            "checked_at",
-            sa.BigInteger(),
-            nullable=True,
-            comment="when the log was last compared with the room's history",
-        ),
-        sa.Column(
-            "suspect_since",
-            sa.BigInteger(),
-            nullable=True,
-            comment="since when events may be missing; NULL: nothing says so",
-        ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_rooms")),
         sa.UniqueConstraint("room_id", name=op.f("uq_rooms_room_id")),

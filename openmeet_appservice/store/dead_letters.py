@@ -1,0 +1,107 @@
+"""Dead letters: events that an endpoint will not get unless somebody asks for it.
+
+A letter names a range of a room's sequences, not the events: these stay in the log as long as all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, tuple_
+
+from openmeet_appservice.store.endpoint_key import EndpointKey
+from openmeet_appservice.store.tables import dead_letters
+
+
+class Reason(StrEnum):
+    """Why the endpoint did not get the events."""
+
+    REFUSED = "refused"
+    """It answered 413 to a single event."""
+    EXHAUSTED = "exhausted"
+    """It did not take them in all the tries of the schedule, and is set to skip what it does not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Events from *first* to *last* of a room. The moments are milliseconds since the epoch."""
+
+    owner: str
+    endpoint_ref: str
+    at: int
+    id: str
+    tenant: str
+    room_ref: str
+    first: int
+    last: int
+    reason: Reason
+    detail: str
+
+
+def record(connection: Connection, letter: DeadLetter) -> None:
+    """Store a dead letter."""
+    connection.execute(
+        insert(dead_letters).values(
+            owner=letter.owner,
+            endpoint_ref=letter.endpoint_ref,
+            at=letter.at,
+            id=letter.id,
+            tenant=letter.tenant,
+            room_ref=letter.room_ref,
+            first_sequence=letter.first,
+            last_sequence=letter.last,
+            reason=letter.reason.value,
+            detail=letter.detail,
+        )
+    )
+
+
+def list_page(
+    connection: Connection,
+    endpoint: EndpointKey,
+    *,
+    limit: int,
+    before: tuple[int, str] | None = None,
+) -> list[DeadLetter]:
+    """Return up to *limit* dead letters of the endpoint, the newest first.
+
+    Parameters
+    ----------
+    before
+        ``(at, id)`` of the last one of the page before.
+    """
+    columns = dead_letters.c
+    query = select(dead_letters).where(columns.owner == endpoint[0], columns.endpoint_ref == endpoint[1])
+    if before is not None:
+        query = query.where(tuple_(columns.at, columns.id) < before)
+    query = query.order_by(columns.at.desc(), columns.id.desc()).limit(limit)
+    return [_letter(row) for row in connection.execute(query)]
+
+
+def count(connection: Connection, endpoint: EndpointKey) -> int:
+    """Return how many dead letters the endpoint has."""
+    columns = dead_letters.c
+    found: int = connection.execute(
+        select(func.count()).where(
+            columns.owner == endpoint[0],
+            columns.endpoint_ref == endpoint[1],
+        )
+    ).scalar_one()
+    return found
+
+
+def _letter(row: Row[Any]) -> DeadLetter:
+    return DeadLetter(
+        owner=row.owner,
+        endpoint_ref=row.endpoint_ref,
+        at=row.at,
+        id=row.id,
+        tenant=row.tenant,
+        room_ref=row.room_ref,
+        first=row.first_sequence,
+        last=row.last_sequence,
+        reason=Reason(row.reason),
+        detail=row.detail,
+    )
