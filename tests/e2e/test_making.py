@@ -9,6 +9,7 @@ import pytest
 from .conftest import BOT, SERVER_NAME, Stage
 from .gate import Gate, Hold
 from .homeserver import Homeserver
+from .kept import has_caught_up
 from .openmeet import Json, OpenMeet, event
 from .service import Installation, Process
 from .waiting import until, until_true
@@ -98,6 +99,7 @@ async def open_workshop(stage: Stage, database_url: str | None = None) -> Worksh
         await openmeet.ready(f"/users/{user}")
     # The control room is made by then, so whatever is made later is ours.
     await until_true(lambda: to_synapse.count("PUT", "net.openmeet.wake"), "the control room is used")
+    await until_true(lambda: has_caught_up(stage), "Synapse has pushed what it had kept")
     homeserver = stage.homeserver(installation)
     before = await homeserver.bots_rooms()
     return Workshop(stage, installation, service, openmeet, homeserver, to_synapse, to_service, before)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 
 import pytest
 from aiohttp import ClientError
 
 from .conftest import Stage
 from .gate import Gate
+from .kept import waiting_events
 from .openmeet import Answer, OpenMeet, event
 from .service import Installation, Process
 from .waiting import until, until_true
@@ -30,14 +28,6 @@ async def furnish(stage: Stage, **overrides: str) -> tuple[Installation, Process
     await openmeet.put(EVENT, event("Games", {"ada": "host"}))
     room_id = (await openmeet.ready(EVENT))["matrix"]["room_id"]
     return installation, service, gate, openmeet, room_id
-
-
-def waiting_events(stage: Stage) -> set[str]:
-    """Return the ids of the events that Synapse has in its database, to be pushed later."""
-    file = stage.synapse.settings.folder / "homeserver.db"
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        found = database.execute("SELECT event_ids FROM application_services_txns").fetchall()
-    return {event_id for (event_ids,) in found for event_id in json.loads(event_ids)}
 
 
 async def until_answered(openmeet: OpenMeet) -> Answer:
