@@ -2,7 +2,8 @@
 
 An endpoint receives a room from the first event stored after the endpoint was made. For a tenant's own both
 happen under the tenant's row lock, so each event is clearly before or after; a platform endpoint begins, in
-each room, with the first event whose transaction saw it.
+each room, with the first event whose transaction saw it. When what waits for one is given up, the rows of all
+tenants are locked: an event being stored just then would raise a lane that nobody gives up any more.
 
 Whether it is called at all is told by `store.breaker`.
 """
@@ -10,7 +11,7 @@ Whether it is called at all is told by `store.breaker`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -234,11 +235,7 @@ def delete(connection: Connection, owner: str, name: str) -> bool:
     found = get(connection, owner, name)
     if found is None:
         return False
-    # Lanes first: whoever is just making a batch holds its lane, so that no batch is left over.
-    connection.execute(
-        sql_delete(lane_rows).where(lane_rows.c.owner == owner, lane_rows.c.endpoint_ref == found.ref)
-    )
-    connection.execute(sql_delete(batches).where(batches.c.endpoint_ref == found.ref))
+    _drop_lanes(connection, found)
     for table in (dead_letters, delivery_attempts):
         connection.execute(sql_delete(table).where(table.c.owner == owner, table.c.endpoint_ref == found.ref))
     connection.execute(sql_delete(endpoint_tenants).where(endpoint_tenants.c.endpoint_ref == found.ref))
@@ -317,12 +314,23 @@ def _give_up_lanes(connection: Connection, endpoint: Endpoint) -> None:
     """Drop the lanes that lead nowhere any more, and their batches."""
     wanted = endpoint.wanted
     takes_events = wanted.types is None or ROOM_EVENTS in wanted.types
-    if takes_events and wanted.tenants is None:
-        return
+    if not takes_events:
+        _drop_lanes(connection, endpoint)
+    elif wanted.tenants is not None:
+        _drop_lanes(connection, endpoint, but=wanted.tenants)
+
+
+def _drop_lanes(connection: Connection, endpoint: Endpoint, *, but: Collection[str] = ()) -> None:
+    """Drop the endpoint's lanes and their batches, except those of the tenants *but*."""
+    if endpoint.owner == PLATFORM:
+        connection.execute(select(tenants.c.tenant).order_by(tenants.c.tenant).with_for_update())
+    # Lanes first: whoever is just making a batch holds its lane, so that no batch is left over.
     for table in (lane_rows, batches):
         gone = sql_delete(table).where(table.c.endpoint_ref == endpoint.ref)
-        if takes_events:
-            gone = gone.where(table.c.tenant.not_in(wanted.tenants or ()))
+        if endpoint.owner != PLATFORM:
+            gone = gone.where(table.c.tenant == endpoint.owner)
+        elif but:
+            gone = gone.where(table.c.tenant.not_in(list(but)))
         connection.execute(gone)
 
 

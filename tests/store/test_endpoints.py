@@ -7,12 +7,14 @@ import itertools
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, text
 
 from openmeet_appservice.domain.arrival import Arrival, read_event
 from openmeet_appservice.store import endpoints, event_log
+from openmeet_appservice.store import lanes as lane_store
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoints import Put, Wanted
+from openmeet_appservice.store.lanes import Backlog
 from openmeet_appservice.store.tables import batches, lanes, rooms, tenants
 
 URL = "https://openmeet.example/hook"
@@ -194,3 +196,45 @@ async def test_two_who_make_the_same_endpoint_agree_on_its_secret(store: Databas
     made = await asyncio.gather(*(put(store, fresh_secret_encrypted=f"fresh{n}") for n in range(4)))
     assert sum(one.created for one in made) == 1
     assert len({one.endpoint.secret for one in made}) == 1
+
+
+WAITED_FOR = text(
+    "SELECT EXISTS (SELECT 1 FROM pg_locks "
+    "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+)
+
+
+@pytest.mark.parametrize("how", ["removed", "narrowed"])
+async def test_an_event_that_is_just_being_stored_leaves_no_lane_behind(store: Database, how: str) -> None:
+    await put(store, tenant="", name="platform")
+
+    async def give_up() -> None:
+        if how == "removed":
+            await store.write(endpoints.delete, "", "platform")
+        else:
+            await put(store, tenant="", name="platform", tenants=("t2",), now=8)
+
+    stored = asyncio.Event()
+
+    async def give_up_meanwhile() -> None:
+        await stored.wait()
+        await give_up()
+
+    giving_up = asyncio.create_task(give_up_meanwhile())
+    loop = asyncio.get_running_loop()
+
+    def append(connection: Connection) -> None:
+        event = read_event({"event_id": "$1", "room_id": "!t1"})
+        assert isinstance(event, Arrival)
+        event_log.append(connection, [event], now=7, bot="@bot:example.org")
+        loop.call_soon_threadsafe(stored.set)
+        # On SQLite a transaction that writes is alone; here it stays open until the other has to wait.
+        while connection.dialect.name == "postgresql" and not giving_up.done():
+            if connection.execute(WAITED_FOR).scalar_one():
+                break
+            connection.execute(text("SELECT pg_sleep(0.01)"))
+
+    await store.write(append)
+    await giving_up
+    assert await rows(store, lanes) == []
+    assert await store.read(lane_store.backlog) == Backlog(waiting=0, parked=0, oldest=None)
