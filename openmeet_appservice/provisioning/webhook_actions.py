@@ -105,11 +105,12 @@ class WebhookActions:
         now = self.parts.now()
 
         def rotate(connection: Connection, endpoint: Endpoint) -> Endpoint:
+            overlaps = asked.overlap_seconds > 0 and self._is_readable(endpoint.secret)
             return endpoints.rotate_secret(
                 connection,
                 endpoint,
                 secret_encrypted=self.parts.secrets.seal(secret),
-                old_until=now + asked.overlap_seconds * 1000,
+                old_until=now + asked.overlap_seconds * 1000 if overlaps else None,
                 now=now,
             )
 
@@ -139,6 +140,14 @@ class WebhookActions:
         changed = await self._change(request, lambda c, endpoint: endpoints.resume(c, endpoint, now=now))
         self.parts.wakeups.wake("deliver")
         return _response(changed)
+
+    def _is_readable(self, sealed: str) -> bool:
+        try:
+            self.parts.secrets.open(sealed)
+        except SecretUnreadable:
+            # A new secret is the way out of a lost encryption key: the lost one must not come along.
+            return False
+        return True
 
     async def _change(self, request: Request, change: Change) -> WebhookAnswer:
         def write(connection: Connection) -> tuple[str | None, Endpoint]:

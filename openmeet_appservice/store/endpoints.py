@@ -259,17 +259,16 @@ def resume(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
 
 
 def rotate_secret(
-    connection: Connection, endpoint: Endpoint, *, secret_encrypted: str, old_until: int, now: int
+    connection: Connection, endpoint: Endpoint, *, secret_encrypted: str, old_until: int | None, now: int
 ) -> Endpoint:
     """Sign with another secret, and with the present one too until *old_until*.
 
-    That is in milliseconds since the epoch.
+    That is in milliseconds since the epoch; None forgets the present one at once.
     """
+    old_secret = None if old_until is None else endpoint.secret
     return _save(
         connection,
-        _touched(
-            endpoint, now, secret=secret_encrypted, old_secret=endpoint.secret, old_secret_until=old_until
-        ),
+        _touched(endpoint, now, secret=secret_encrypted, old_secret=old_secret, old_secret_until=old_until),
     )
 
 

@@ -6,10 +6,12 @@ import asyncio
 import base64
 import json
 
+from cryptography.fernet import Fernet
 from sqlalchemy import Connection, text
 
 from openmeet_appservice.store import dead_letters, endpoints
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
+from openmeet_appservice.store.secretbox import SecretBox
 
 from .conftest import POSTED, Api
 
@@ -157,6 +159,21 @@ async def test_the_secret_is_changed_without_a_gap(api: Api) -> None:
     assert (wrong.status, wrong.pointers) == (422, ["/secret"])
     wrong = await api.post(f"{HOOK}/rotate-secret", {"overlap_seconds": 10**9})
     assert (wrong.status, wrong.pointers) == (422, ["/overlap_seconds"])
+
+
+async def test_a_new_secret_is_the_way_out_of_a_lost_encryption_key(api: Api) -> None:
+    await api.put(HOOK, {"url": URL})
+    lost = SecretBox([Fernet.generate_key().decode()]).seal(SECRET)
+
+    def lose(connection: Connection) -> None:
+        connection.execute(text("UPDATE endpoints SET secret = :lost"), {"lost": lost})
+
+    await api.database.write(lose)
+    assert (await api.post(f"{HOOK}/test", None)).code == "secret_unreadable"
+    rotated = await api.post(f"{HOOK}/rotate-secret", {})
+    assert rotated.json["old_secret_until"] is None
+    assert (await api.post(f"{HOOK}/test", None)).json["delivered"]
+    assert len(POSTED[-1][2]["webhook-signature"].split()) == 1
 
 
 async def test_a_new_secret_is_shown_once_even_to_who_asks_again(api: Api) -> None:
