@@ -312,4 +312,4 @@ def _known_tenants(connection: Connection, put: PlatformWebhookPut) -> tuple[str
             detail = "There is no such tenant; make it first."
             raise Invalid(errors=[FieldError(f"/tenants/{index}", "tenant_not_found", detail)])
         found.append(tenant)
-    return tuple(sorted({tenant.tenant for tenant in found}))
+    return tuple(sorted({tenant.tenant_id for tenant in found}))

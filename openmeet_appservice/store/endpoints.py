@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, text, update
 from sqlalchemy import delete as sql_delete
 
+from openmeet_appservice.domain.names import key
 from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
 from openmeet_appservice.store import breaker, lanes
 from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey, is_endpoint
@@ -49,7 +50,7 @@ class Wanted:
     max_batch, max_batch_bytes, on_exhausted
         None: as the configuration says.
     tenants
-        Of the platform's: whose events it gets; None: everybody's.
+        Of the platform's: whose events it gets, by their ids as first given, sorted; None: everybody's.
     """
 
     url: str
@@ -305,7 +306,7 @@ def _save(connection: Connection, endpoint: Endpoint) -> Endpoint:
 def _set_tenants(connection: Connection, endpoint: Endpoint) -> None:
     connection.execute(sql_delete(endpoint_tenants).where(endpoint_tenants.c.endpoint_ref == endpoint.ref))
     if endpoint.wanted.tenants:
-        rows = [{"tenant": tenant, "endpoint_ref": endpoint.ref} for tenant in endpoint.wanted.tenants]
+        rows = [{"tenant": key(tenant), "endpoint_ref": endpoint.ref} for tenant in endpoint.wanted.tenants]
         connection.execute(insert(endpoint_tenants), rows)
 
 
@@ -329,7 +330,7 @@ def _drop_lanes(connection: Connection, endpoint: Endpoint, *, but: Collection[s
         if endpoint.owner != PLATFORM:
             gone = gone.where(table.c.tenant == endpoint.owner)
         elif but:
-            gone = gone.where(table.c.tenant.not_in(list(but)))
+            gone = gone.where(table.c.tenant.not_in([key(tenant) for tenant in but]))
         connection.execute(gone)
 
 
@@ -339,15 +340,14 @@ def _with_tenants(connection: Connection, found: list[Endpoint]) -> list[Endpoin
     if not limited:
         return found
     by_ref: dict[str, list[str]] = {}
-    columns = endpoint_tenants.c
-    for tenant, ref in connection.execute(
-        select(columns.tenant, columns.endpoint_ref)
-        .where(columns.endpoint_ref.in_(limited))
-        .order_by(columns.tenant)
+    for tenant_id, ref in connection.execute(
+        select(tenants.c.tenant_id, endpoint_tenants.c.endpoint_ref)
+        .join_from(endpoint_tenants, tenants, tenants.c.tenant == endpoint_tenants.c.tenant)
+        .where(endpoint_tenants.c.endpoint_ref.in_(limited))
     ):
-        by_ref.setdefault(ref, []).append(tenant)
+        by_ref.setdefault(ref, []).append(tenant_id)
     return [
-        replace(one, wanted=replace(one.wanted, tenants=tuple(by_ref.get(one.ref, ()))))
+        replace(one, wanted=replace(one.wanted, tenants=tuple(sorted(by_ref.get(one.ref, ())))))
         if one.ref in limited
         else one
         for one in found

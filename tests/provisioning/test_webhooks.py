@@ -223,6 +223,13 @@ async def test_the_platforms_endpoints_are_for_all_tenants_or_some(api: Api, adm
     assert (made.status, made.json["tenant"], made.json["tenants"]) == (201, None, ["t1"])
     assert (await admin.get("/webhooks/main")).json["tenants"] == ["t1"]
     assert (await admin.put("/webhooks/main", {"url": URL})).json["tenants"] is None
+    # Ids are compared without regard to case, and shown as they were first given.
+    assert (await admin.put("/tenants/OpenMeet2", {"name": "Two"})).status == 201
+    both = await admin.put("/webhooks/main", {"url": URL, "tenants": ["T1", "openmeet2", "t1"]})
+    assert both.json["tenants"] == ["OpenMeet2", "t1"]
+    same = await admin.put("/webhooks/main", {"url": URL, "tenants": ["OPENMEET2", "t1"]})
+    assert same.json["etag"] == both.json["etag"]
+    assert (await admin.get("/webhooks/main")).json["tenants"] == ["OpenMeet2", "t1"]
     unknown = await admin.put("/webhooks/main", {"url": URL, "tenants": ["t1", "nobody"]})
     assert (unknown.status, unknown.pointers) == (422, ["/tenants/1"])
     assert [one["name"] for one in await admin.all("/webhooks", 10)] == ["main"]

@@ -198,6 +198,20 @@ async def test_two_who_make_the_same_endpoint_agree_on_its_secret(store: Databas
     assert len({one.endpoint.secret for one in made}) == 1
 
 
+async def test_narrowing_to_some_tenants_keeps_what_waits_of_them(store: Database) -> None:
+    await put(store, tenant="", name="platform")
+    await say(store, "t1", "$1")
+    await say(store, "t2", "$2")
+    await put(store, tenant="", name="platform", tenants=("T2",), now=8)
+    assert [row.tenant for row in await rows(store, lanes)] == ["t2"]
+    await say(store, "t1", "$3")
+    assert [row.tenant for row in await rows(store, lanes)] == ["t2"]
+    # Taken again, it begins with the next event.
+    await put(store, tenant="", name="platform", now=9)
+    await say(store, "t1", "$4")
+    assert {row.tenant: row.start_sequence for row in await rows(store, lanes)} == {"t1": 2, "t2": 0}
+
+
 WAITED_FOR = text(
     "SELECT EXISTS (SELECT 1 FROM pg_locks "
     "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
