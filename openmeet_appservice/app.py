@@ -289,6 +289,7 @@ class Service:
             try:
                 await idempotency.forget_old()
                 await self._database.write(messages.forget, before=now() - MESSAGES_KEPT)
+                await self._database.write(endpoints.forget_old_secrets, now=now())
                 while await self._database.write(attempts.forget, before=now() - ATTEMPTS_KEPT):
                     pass
             except errors.DatabaseUnavailable as error:

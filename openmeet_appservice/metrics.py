@@ -107,7 +107,7 @@ DELIVERY_OLDEST_AGE = Gauge(
 
 DEAD_LETTERS = Counter(
     "openmeet_as_dead_letters_total",
-    "Batches and single events that an endpoint will not get unless somebody asks for it, by reason",
+    "Batches and single events that were given up for an endpoint, by reason",
     ["reason"],
     registry=REGISTRY,
 )

@@ -73,7 +73,7 @@ def _take(connection: Connection, shares: Shares, *, now: int, until: int) -> li
         allowed = shares.allowance(due.key, most=most)
         if not allowed:
             continue
-        found = lanes.due(connection, due.key, now=now, limit=allowed)
+        found = lanes.due(connection, due.key, now=now, limit=allowed, untried_first=due.probing)
         if not found:
             # Another replica has them.
             continue

@@ -25,7 +25,7 @@ from openmeet_appservice.delivery.policy import (
 )
 from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
 from openmeet_appservice.outbound.client import Answer, NoAnswer
-from openmeet_appservice.store import attempts, batches, breaker, dead_letters, lanes
+from openmeet_appservice.store import attempts, batches, breaker, dead_letters, endpoints, lanes
 from openmeet_appservice.store.attempts import Attempt
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
 from openmeet_appservice.store.ids import NewId
@@ -58,19 +58,27 @@ class Judged:
 
 
 def record(connection: Connection, result: Result, *, new_id: NewId) -> bool:
-    """Record a try and what follows for its lane; False when the lease was lost, and nothing follows."""
+    """Record a try and what follows for its lane; False when the lease was lost, and nothing is recorded."""
+    lane, batch, decision = result.job.lane, result.job.batch, result.decision
+    if not _follow(connection, result):
+        # The endpoint may be gone with its lanes, and nobody would ever drop what is recorded of it.
+        return False
     attempts.record(connection, _attempt(result, new_id))
-    job, now = result.job, result.now
-    lane, batch = job.lane, job.batch
+    if isinstance(decision, Refused | Skip):
+        dead_letters.record(connection, _letter(result, new_id))
+    if isinstance(decision, Taken | Refused | Skip | Split):
+        batches.end(connection, lane, batch.webhook_id)
+    return True
+
+
+def _follow(connection: Connection, result: Result) -> bool:
+    """Do with the lane what was decided; False when the lease was lost."""
+    lane, batch, now = result.job.lane, result.job.batch, result.now
     match result.decision:
-        case Taken():
-            held = lanes.taken(connection, lane, last=batch.last, now=now)
-        case Refused() | Skip():
-            held = lanes.taken(connection, lane, last=batch.last, now=now)
-            if held:
-                dead_letters.record(connection, _letter(result, new_id))
+        case Taken() | Refused() | Skip():
+            return lanes.taken(connection, lane, last=batch.last, now=now)
         case Split(most):
-            held = lanes.narrow(connection, lane, most=most, through=batch.last, now=now)
+            return lanes.narrow(connection, lane, most=most, through=batch.last, now=now)
         case Retry(at):
             refused = isinstance(result.answer, Answer) and result.answer.status in REFUSED
             return lanes.fail(connection, lane, retry_at=at, refused=refused)
@@ -80,13 +88,12 @@ def record(connection: Connection, result: Result, *, new_id: NewId) -> bool:
             return lanes.give_back(connection, lane, due_at=now)
         case _:
             assert_never(result.decision)
-    if held:
-        batches.end(connection, lane, batch.webhook_id)
-    return held
 
 
 def judge(connection: Connection, result: Result, *, random: float) -> Judged:
-    """Record what a try says of the endpoint."""
+    """Record what a try says of the endpoint, unless that was changed meanwhile: it is another one then."""
+    if not endpoints.is_unchanged(connection, result.job.endpoint):
+        return Judged()
     endpoint, now = result.job.lane.endpoint, result.now
     match health(result.answer, now):
         case Health.SOUND:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping
 
 MOST = 20
+"""How many an endpoint may have."""
+
 MOST_CHARACTERS = 1024
+"""How long the value of one may be."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?", re.ASCII)

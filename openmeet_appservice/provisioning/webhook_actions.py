@@ -70,6 +70,7 @@ class WebhookActions:
             tag=TAG,
             access=place.access,
             responses={200: WebhookTested},
+            takes_idempotency_key=True,
         )
         return [
             rotate,
@@ -95,6 +96,7 @@ class WebhookActions:
             access=self.place.access,
             responses={200: WebhookAnswer},
             takes_if_match=True,
+            takes_idempotency_key=True,
         )
 
     async def rotate(self, request: Request) -> Response:
@@ -178,7 +180,14 @@ class WebhookActions:
         )
         result = await self.parts.post(found.wanted.url, body, headers)
         tested = _tested(result)
-        await self.parts.database.write(attempts.record, self._attempt(found, webhook_id, result, tested))
+        attempt = self._attempt(found, webhook_id, result, tested)
+
+        def record(connection: Connection) -> None:
+            # Of an endpoint that was removed meanwhile nobody would ever drop it.
+            if endpoints.by_key(connection, found.key) is not None:
+                attempts.record(connection, attempt)
+
+        await self.parts.database.write(record)
         return Response(body=tested)
 
     def _attempt(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from openmeet_appservice.domain.moments import to_rfc3339
+from openmeet_appservice.domain.static_headers import MOST
 from openmeet_appservice.domain.webhook_types import DELIVERABLE
 from openmeet_appservice.store.breaker import CLOSED, HALF_OPEN, OPEN
 from openmeet_appservice.store.endpoint_key import PLATFORM
@@ -39,14 +40,15 @@ class WebhookPut(ApiModel):
     secret: SecretStr | None = Field(
         default=None,
         description="`whsec_` and the base64 of 24 to 64 bytes. Absent: the one it has, and for a new "
-        "endpoint one that is made and shown this once. To change it without a gap, use `rotate-secret`.",
+        "endpoint one that is made and shown this once. Another one ends an overlap at once; to change it "
+        "without a gap, use `rotate-secret`.",
     )
     types: Annotated[list[str] | None, AfterValidator(_known_types)] = Field(
         default=None, description="The types of webhooks it takes. Absent or null: all, later ones too."
     )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict,
-        max_length=20,
+        max_length=MOST,
         description="Sent with every webhook, such as an `Authorization` that a gateway wants. Never shown "
         "again.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -96,27 +97,27 @@ class WebhookRecords:
 
     async def deliveries(self, request: Request) -> Response:
         """Answer ``GET …/deliveries``."""
-        before, limit = _bounds(request)
-
-        def read(connection: Connection) -> list[tuple[Attempt, str | None]]:
-            _, endpoint = find(connection, request)
-            found = attempts.list_page(connection, endpoint.key, limit=limit, before=before)
-            return [(one, _room_id(connection, one.tenant, one.room_ref)) for one in found]
-
-        found, token = _cut(await self.parts.database.read(read), limit)
+        found, token = await self._page(request, attempts.list_page)
         return Response(body=DeliveryPage(items=[_delivery(*one) for one in found], next_page_token=token))
 
     async def dead_letters(self, request: Request) -> Response:
         """Answer ``GET …/dead-letters``."""
+        found, token = await self._page(request, dead_letters.list_page)
+        return Response(body=DeadLetterPage(items=[_letter(*one) for one in found], next_page_token=token))
+
+    async def _page(
+        self, request: Request, list_page: Callable[..., list[T]]
+    ) -> tuple[list[tuple[T, str | None]], str | None]:
+        """Return a page's entries, each with the id of its room, and the token of the next page."""
         before, limit = _bounds(request)
 
-        def read(connection: Connection) -> list[tuple[DeadLetter, str | None]]:
+        def read(connection: Connection) -> list[tuple[T, str | None]]:
             _, endpoint = find(connection, request)
-            found = dead_letters.list_page(connection, endpoint.key, limit=limit, before=before)
-            return [(one, _room_id(connection, one.tenant, one.room_ref)) for one in found]
+            found = list_page(connection, endpoint.key, limit=limit, before=before)
+            room_ids = _room_ids(connection, found)
+            return [(one, room_ids.get(one.room_ref)) for one in found]
 
-        found, token = _cut(await self.parts.database.read(read), limit)
-        return Response(body=DeadLetterPage(items=[_letter(*one) for one in found], next_page_token=token))
+        return _cut(await self.parts.database.read(read), limit)
 
 
 def _bounds(request: Request) -> tuple[tuple[int, str] | None, int]:
@@ -135,8 +136,16 @@ def _cut(found: list[tuple[T, str | None]], limit: int) -> tuple[list[tuple[T, s
     return found[: limit - 1], encode_page_token(last.at, last.id)
 
 
-def _room_id(connection: Connection, tenant: str, room_ref: str | None) -> str | None:
-    return None if room_ref is None else rooms.room_id_of(connection, tenant, room_ref)
+def _room_ids(connection: Connection, found: Sequence[Attempt | DeadLetter]) -> dict[str | None, str]:
+    by_tenant: dict[str, set[str]] = {}
+    for one in found:
+        if one.room_ref is not None:
+            by_tenant.setdefault(one.tenant, set()).add(one.room_ref)
+    return {
+        ref: room_id
+        for tenant, refs in by_tenant.items()
+        for ref, room_id in rooms.room_ids(connection, tenant, refs).items()
+    }
 
 
 def _delivery(attempt: Attempt, room_id: str | None) -> DeliveryAnswer:

@@ -99,26 +99,25 @@ def list_page(
 
 
 def forget(connection: Connection, *, before: int) -> int:
-    """Drop some attempts from before *before* (milliseconds since the epoch), and of endpoints that are gone.
+    """Drop up to `FORGET_AT_ONCE` attempts from before *before* (milliseconds since the epoch).
 
-    Returns how many, at most `FORGET_AT_ONCE` of each endpoint; repeat it while there were any.
+    Returns how many; repeat it while there were any.
     """
     columns, dropped = delivery_attempts.c, 0
+    # By endpoint, as they are kept in order; those of an endpoint that is removed go with it.
     for owner, ref in connection.execute(select(endpoints.c.tenant, endpoints.c.id)).all():
-        found = connection.execute(
+        of_endpoint = (columns.owner == owner, columns.endpoint_ref == ref)
+        oldest = connection.execute(
             select(columns.at, columns.id)
-            .where(columns.owner == owner, columns.endpoint_ref == ref, columns.at < before)
+            .where(*of_endpoint, columns.at < before)
             .order_by(columns.at, columns.id)
-            .limit(FORGET_AT_ONCE)
+            .limit(FORGET_AT_ONCE - dropped)
         ).all()
-        if found:
-            dropped += connection.execute(
-                delete(delivery_attempts).where(
-                    columns.owner == owner,
-                    columns.endpoint_ref == ref,
-                    tuple_(columns.at, columns.id) <= tuple(found[-1]),
-                )
-            ).rowcount
+        if oldest:
+            upto = tuple_(columns.at, columns.id) <= tuple(oldest[-1])
+            dropped += connection.execute(delete(delivery_attempts).where(*of_endpoint, upto)).rowcount
+        if dropped >= FORGET_AT_ONCE:
+            break
     return dropped
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: events that an endpoint will not get unless somebody asks for it.
+"""Dead letters: events that were given up for an endpoint.
 
 A letter names a range of a room's sequences, not the events: these stay in the log as long as all others.
 """

@@ -169,7 +169,7 @@ def put(
     Parameters
     ----------
     secret_encrypted
-        The secret to use from now on; None keeps the one it has.
+        The only secret to use from now on; None keeps what it has.
     fresh_secret_encrypted
         The secret of an endpoint that is new and was given none.
     """
@@ -192,7 +192,9 @@ def put(
     secret = secret_encrypted or found.secret
     if (wanted, secret) == (found.wanted, found.secret):
         return Put(found, created=False)
-    changed = replace(found, wanted=wanted, secret=secret, revision=found.revision + 1, updated_at=now)
+    changed = _touched(found, now, wanted=wanted, secret=secret)
+    if secret != found.secret:
+        changed = replace(changed, old_secret=None, old_secret_until=None)
     if wanted.tenants != found.wanted.tenants:
         _set_tenants(connection, changed)
     _give_up_lanes(connection, changed)
@@ -278,6 +280,23 @@ def retire_secret(connection: Connection, endpoint: Endpoint, *, now: int) -> En
     if endpoint.old_secret is None:
         return endpoint
     return _save(connection, _touched(endpoint, now, old_secret=None, old_secret_until=None))
+
+
+def forget_old_secrets(connection: Connection, *, now: int) -> int:
+    """Drop the secrets of before whose overlap has ended; return how many."""
+    return connection.execute(
+        update(endpoints)
+        .where(endpoints.c.old_secret_until <= now)
+        .values(old_secret=None, old_secret_until=None)
+    ).rowcount
+
+
+def is_unchanged(connection: Connection, endpoint: Endpoint) -> bool:
+    """Tell whether the endpoint is as it was read, and keep it so until the transaction ends."""
+    revision = connection.execute(
+        select(endpoints.c.revision).where(is_endpoint(endpoint.key)).with_for_update()
+    ).scalar_one_or_none()
+    return revision == endpoint.revision
 
 
 def _resumed(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:

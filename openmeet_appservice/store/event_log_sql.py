@@ -63,7 +63,7 @@ ON CONFLICT (room_id, event_id) DO NOTHING RETURNING 1
 # try, is not hurried. How far the room has come stands in its own row.
 _RAISE_LANES = """
 INSERT INTO lanes
-    (tenant, endpoint_ref, room_ref, owner, start_sequence, acked_sequence, due_at, attempts, refusals,
+    (tenant, endpoint_ref, room_ref, owner, acked_sequence, due_at, attempts, refusals,
      waiting_since, lease_epoch)
 {rows}
 ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
@@ -73,7 +73,7 @@ ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
 
 # A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events.
 _LANES = """
-SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at}, 0 FROM {source}
+SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {at}, 0, 0, {at}, 0 FROM {source}
 WHERE endpoints.takes_events AND endpoints.tenant IN ({tenant}, '')
 AND (endpoints.tenant <> '' OR endpoints.every_tenant OR EXISTS (
     SELECT 1 FROM endpoint_tenants

@@ -132,10 +132,18 @@ def next_due(connection: Connection, *, now: int) -> int | None:
     return found
 
 
-def due(connection: Connection, endpoint: EndpointKey, *, now: int, limit: int) -> list[Lane]:
+def due(
+    connection: Connection, endpoint: EndpointKey, *, now: int, limit: int, untried_first: bool = False
+) -> list[Lane]:
     """Return up to *limit* due lanes of the endpoint, the longest due first.
 
     They are locked until the transaction ends.
+
+    Parameters
+    ----------
+    untried_first
+        Those that failed least before all: a probe with a room that the endpoint never takes would say
+        nothing of the others.
     """
     query = (
         select(
@@ -152,7 +160,7 @@ def due(connection: Connection, endpoint: EndpointKey, *, now: int, limit: int) 
         )
         .where(_of(endpoint), lanes.c.due_at <= now)
         .where(or_(lanes.c.lease_until.is_(None), lanes.c.lease_until <= now))
-        .order_by(lanes.c.due_at)
+        .order_by(*((lanes.c.attempts,) if untried_first else ()), lanes.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -162,9 +163,11 @@ def _room(row: Row[Any]) -> Room:
     )
 
 
-def room_id_of(connection: Connection, tenant: str, room_ref: str) -> str | None:
-    """Return the room's id on Matrix, if it is known."""
-    found: str | None = connection.execute(
-        select(rooms.c.room_id).where(rooms.c.tenant == tenant, rooms.c.id == room_ref)
-    ).scalar_one_or_none()
-    return found
+def room_ids(connection: Connection, tenant: str, room_refs: Collection[str]) -> dict[str, str]:
+    """Return the ids on Matrix of the tenant's rooms, of those that are known."""
+    rows = connection.execute(
+        select(rooms.c.id, rooms.c.room_id).where(
+            rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs)), rooms.c.room_id.is_not(None)
+        )
+    )
+    return {row.id: row.room_id for row in rows}

@@ -308,7 +308,6 @@ lanes = Table(
     Column("endpoint_ref", String(64), nullable=False),
     Column("room_ref", String(64), nullable=False),
     Column("owner", String(64), nullable=False),
-    Column("start_sequence", BigInteger, nullable=False, comment="the last one before the endpoint was made"),
     Column("acked_sequence", BigInteger, nullable=False, comment="the last one OpenMeet took"),
     Column("due_at", BigInteger, comment="NULL: nothing to send, or parked"),
     Column("attempts", Integer, nullable=False, comment="of the batch under way"),
@@ -369,8 +368,7 @@ dead_letters = Table(
     Column("reason", String(16), nullable=False, comment="refused or exhausted"),
     Column("detail", Text, nullable=False),
     PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
-    Index("ix_dead_letters_lane", "tenant", "endpoint_ref", "room_ref"),
-    comment="Events that an endpoint will not get unless somebody asks for it.",
+    comment="Events that were given up for an endpoint; they stay in the log.",
 )
 
 delivery_attempts = Table(

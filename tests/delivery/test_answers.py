@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -263,3 +264,81 @@ async def test_every_try_is_recorded_with_the_start_of_its_answer(world: Any) ->
     assert page == [oldest]
     assert await world.database.write(attempts.forget, before=newest.at) == 1
     assert await world.database.read(attempts.list_page, key, limit=10) == [newest]
+
+
+async def test_a_late_410_of_the_old_url_does_not_disable_the_new_one(world: Any) -> None:
+    in_flight, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(got: Any) -> int:
+        if got.path == "/mended":
+            return 200
+        in_flight.set()
+        await go_on.wait()
+        return 410
+
+    world.receiver.answer = answer
+    await world.say("!a", "one")
+    world.worker()
+    await asyncio.wait_for(in_flight.wait(), 10)
+    await world.add_endpoint(url=world.receiver.url.replace("/hook", "/mended"))
+    go_on.set()
+    await world.until_all_idle()
+    assert (await endpoint(world)).disabled_at is None
+    assert [got.path for got in world.receiver.received] == ["/hook", "/mended"]
+
+
+async def test_rooms_that_are_never_taken_do_not_keep_the_breaker_open_for_others(world: Any) -> None:
+    async def answer(got: Any) -> int:
+        return 200 if got.room == "!well" else 500
+
+    world.receiver.answer = answer
+    await world.add_room("!well")
+    for room in ("!a", "!b"):
+        await world.say(room, "poison")
+    world.worker(retry=(1.0,) * 50)
+
+    async def is_open() -> bool:
+        return (await endpoint(world)).breaker == breaker.OPEN
+
+    async def tries_again() -> bool:
+        if not await is_open():
+            await world.turn(2_000)
+        return await is_open()
+
+    await world.until(tries_again)
+    await world.say("!well", "hello")
+    await world.turn(2 * breaker.FIRST_MS)
+    # The probe is made with the room that has not failed, though the others are due for longer.
+    await world.until_idle("!well")
+
+
+async def test_nothing_is_recorded_of_an_endpoint_that_is_gone(world: Any) -> None:
+    in_flight, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(got: Any) -> int:
+        in_flight.set()
+        await go_on.wait()
+        return 500
+
+    world.receiver.answer = answer
+    await world.say("!a", "one")
+    worker = world.worker()
+    await asyncio.wait_for(in_flight.wait(), 10)
+    key = (await endpoint(world)).key
+    await world.database.write(endpoints.delete, "t1", "main")
+    go_on.set()
+    await worker.stop(10)
+    assert await world.database.read(attempts.list_page, key, limit=10) == []
+
+
+async def test_attempts_are_dropped_some_at_a_time(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "FORGET_AT_ONCE", 2)
+    world.worker()
+    await world.add_endpoint("t1", "other")
+    for text in ("one", "two", "three"):
+        await world.say("!a", text)
+        await world.until_all_idle()
+    dropped = []
+    while number := await world.database.write(attempts.forget, before=world.clock() + 1):
+        dropped.append(number)
+    assert dropped == [2, 2, 2]

@@ -257,7 +257,6 @@ def _fill(connection: Connection) -> None:
             endpoint_ref="e",
             room_ref=room,
             owner="t1",
-            start_sequence=0,
             acked_sequence=0,
             attempts=0,
             lease_epoch=0,

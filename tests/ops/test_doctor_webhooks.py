@@ -142,5 +142,5 @@ def test_endpoints_that_get_nothing_or_not_all_are_named_with_a_remedy() -> None
     [(level, what, remedy)] = named(state="breaker_open")
     assert (level, "several rooms" in what) == (Level.WARNING, True)
     [(level, what, remedy)] = named(dead=2, tenant_id=None)
-    assert (level, "2 dead letters" in what) == (Level.PROBLEM, True)
+    assert (level, "2 dead letters" in what) == (Level.WARNING, True)
     assert "`GET /v1/webhooks/main/dead-letters`" in remedy

@@ -285,3 +285,11 @@ async def test_what_became_of_webhooks_is_listed_the_newest_first(api: Api) -> N
     }
     assert (await api.get("/tenants/t1/webhooks/none/deliveries")).code == "webhook_not_found"
     assert (await api.get("/tenants/t1/webhooks/none/dead-letters")).code == "webhook_not_found"
+
+
+async def test_a_repeated_key_sends_no_second_test(api: Api) -> None:
+    await api.put(HOOK, {"url": URL})
+    before = len(POSTED)
+    first = await api.post(f"{HOOK}/test", None, Idempotency_Key="t")
+    again = await api.post(f"{HOOK}/test", None, Idempotency_Key="t")
+    assert (first.json, len(POSTED)) == (again.json, before + 1)

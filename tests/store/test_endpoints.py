@@ -209,7 +209,7 @@ async def test_narrowing_to_some_tenants_keeps_what_waits_of_them(store: Databas
     # Taken again, it begins with the next event.
     await put(store, tenant="", name="platform", now=9)
     await say(store, "t1", "$4")
-    assert {row.tenant: row.start_sequence for row in await rows(store, lanes)} == {"t1": 2, "t2": 0}
+    assert {row.tenant: row.acked_sequence for row in await rows(store, lanes)} == {"t1": 2, "t2": 0}
 
 
 WAITED_FOR = text(
@@ -252,3 +252,30 @@ async def test_an_event_that_is_just_being_stored_leaves_no_lane_behind(store: D
     await giving_up
     assert await rows(store, lanes) == []
     assert await store.read(lane_store.backlog) == Backlog(waiting=0, parked=0, oldest=None)
+
+
+async def test_a_new_secret_by_put_ends_the_overlap_and_an_overlap_that_ended_is_forgotten(
+    store: Database,
+) -> None:
+    async def rotated(until: int) -> None:
+        found = await store.read(endpoints.get, "t1", "main")
+        assert found is not None
+        await store.write(endpoints.rotate_secret, found, secret_encrypted="second", old_until=until, now=6)
+
+    async def old() -> tuple[str | None, int | None]:
+        found = await store.read(endpoints.get, "t1", "main")
+        assert found is not None
+        return found.old_secret, found.old_secret_until
+
+    await put(store)
+    await rotated(100)
+    assert await old() == ("fresh", 100)
+    await put(store, now=7, url=URL + "2")
+    assert await old() == ("fresh", 100)
+    await put(store, now=8, url=URL + "2", secret_encrypted="third")
+    assert await old() == (None, None)
+    await rotated(100)
+    assert await store.write(endpoints.forget_old_secrets, now=99) == 0
+    assert await old() == ("third", 100)
+    assert await store.write(endpoints.forget_old_secrets, now=100) == 1
+    assert await old() == (None, None)

@@ -51,7 +51,7 @@ def check_endpoints(targets: Sequence[Target]) -> list[Finding]:
         if target.dead:
             what = f"{_count(target.dead, 'dead letter')}: events that it did not take"
             remedy = f"`GET {target.path}/dead-letters` names them, and says why."
-            findings.append(problem(name, what, remedy))
+            findings.append(warning(name, what, remedy))
     return findings
 
 

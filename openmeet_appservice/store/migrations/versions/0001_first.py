@@ -50,10 +50,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=16), nullable=False, comment="refused or exhausted"),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id", name=op.f("pk_dead_letters")),
-        comment="Events that an endpoint will not get unless somebody asks for it.",
-    )
-    op.create_index(
-        "ix_dead_letters_lane", "dead_letters", ["tenant", "endpoint_ref", "room_ref"], unique=False
+        comment="Events that were given up for an endpoint; they stay in the log.",
     )
     op.create_table(
         "delivery_attempts",
@@ -204,12 +201,6 @@ def upgrade() -> None:
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("owner", sa.String(length=64), nullable=False),
-        sa.Column(
-            "start_sequence",
-            sa.BigInteger(),
-            nullable=False,
-            comment="the last one before the endpoint was made",
-        ),
         sa.Column("acked_sequence", sa.BigInteger(), nullable=False, comment="the last one OpenMeet took"),
         sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to send, or parked"),
         sa.Column("attempts", sa.Integer(), nullable=False, comment="of the batch under way"),
