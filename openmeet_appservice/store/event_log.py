@@ -316,7 +316,7 @@ def _insert(
     log.many(sql.insert_events_many, rows)
     log.run(sql.set_last_position, position, tenant)
     raised = touched.values()
-    log.many(sql.set_last_sequence_many, [(tenant, room.ref, room.last_sequence) for room in raised])
+    log.many(sql.set_last_sequence_many, [(tenant, room.ref, room.last_sequence, now) for room in raised])
     log.many(
         sql.raise_lanes_many,
         [(tenant, room.ref, room.first_new - 1, now) for room in raised],

@@ -63,7 +63,7 @@ ON CONFLICT (room_id, event_id) DO NOTHING RETURNING 1
 # try, is not hurried. How far the room has come stands in its own row.
 _RAISE_LANES = """
 INSERT INTO lanes
-    (tenant, endpoint_ref, room_ref, owner, acked_sequence, due_at, attempts, refusals,
+    (tenant, endpoint_ref, room_ref, owner, began_after, acked_sequence, due_at, attempts, refusals,
      waiting_since, lease_epoch)
 {rows}
 ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
@@ -73,7 +73,7 @@ ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
 
 # A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events.
 _LANES = """
-SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {at}, 0, 0, {at}, 0 FROM {source}
+SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at}, 0 FROM {source}
 WHERE endpoints.takes_events AND endpoints.tenant IN ({tenant}, '')
 AND (endpoints.tenant <> '' OR endpoints.every_tenant OR EXISTS (
     SELECT 1 FROM endpoint_tenants
@@ -98,7 +98,8 @@ SQLITE = Statements(
     hold=_HOLD.format("?1", "?2", "?3", "?4"),
     insert_events_many=_INSERT_EVENTS.format(rows="VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
     set_last_position="UPDATE tenants SET last_position = ?1 WHERE tenant = ?2",
-    set_last_sequence_many="UPDATE rooms SET last_sequence = ?3 WHERE tenant = ?1 AND id = ?2",
+    set_last_sequence_many="UPDATE rooms SET last_sequence = ?3, last_event_at = ?4 "
+    "WHERE tenant = ?1 AND id = ?2",
     raise_lanes_many=_RAISE_LANES.format(
         rows=_LANES.format(tenant="?1", room="?2", acked="?3", at="?4", source="endpoints")
     ),
@@ -122,8 +123,8 @@ POSTGRESQL = Statements(
         " $6::text[], $7::text[], $8::text[], $9::bigint[], $10::text[])"
     ),
     set_last_position="UPDATE tenants SET last_position = $1 WHERE tenant = $2",
-    set_last_sequence_many="UPDATE rooms SET last_sequence = new.last_sequence "
-    "FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (tenant, id, last_sequence) "
+    set_last_sequence_many="UPDATE rooms SET last_sequence = new.last_sequence, last_event_at = new.at "
+    "FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS new (tenant, id, last_sequence, at) "
     "WHERE rooms.tenant = new.tenant AND rooms.id = new.id",
     raise_lanes_many=_RAISE_LANES.format(
         rows=_LANES.format(

@@ -160,6 +160,7 @@ sync = Table(
     Column("due_at", BigInteger, comment="NULL: nothing to do"),
     Column("attempts", Integer, nullable=False),
     Column("error", Text, comment="JSON {code, detail, at}; NULL once Synapse agrees"),
+    Column("announced", String(16), comment="what OpenMeet was told last: ready, degraded or archived"),
     Column("lease_until", BigInteger),
     Column("lease_epoch", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "subject", "ref"),
@@ -185,9 +186,18 @@ rooms = Table(
     Column("room_version", String(32)),
     Column("log_id", String(64), nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
+    Column("last_event_at", BigInteger, comment="when the newest event was stored"),
+    Column(
+        "complete_event_id",
+        String(255),
+        comment="the log holds everything of the room's history up to this event",
+    ),
+    Column("checked_at", BigInteger, nullable=False, default=0, comment="when gap repair saw it complete"),
+    Column("check_lease_until", BigInteger, comment="until when somebody is checking it"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("room_id"),
+    Index("ix_rooms_checked_at", "checked_at"),
     Index("ix_rooms_entity", "tenant", "entity_ref"),
     Index("ix_rooms_claim", "claim"),
     Index("ix_rooms_alias", "alias"),
@@ -214,6 +224,11 @@ room_events = Table(
     Column("origin", String(8), nullable=False, comment="openmeet or matrix"),
     Column("received_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False, comment="the client event, JSON"),
+    Column(
+        "repaired_after",
+        String(255),
+        comment="gap repair added it: the event it comes after, empty for none; NULL: Synapse pushed it",
+    ),
     PrimaryKeyConstraint("tenant", "position"),
     UniqueConstraint("tenant", "event_id"),
     UniqueConstraint("tenant", "room_ref", "sequence"),
@@ -308,6 +323,7 @@ lanes = Table(
     Column("endpoint_ref", String(64), nullable=False),
     Column("room_ref", String(64), nullable=False),
     Column("owner", String(64), nullable=False),
+    Column("began_after", BigInteger, nullable=False, comment="what came up to here was never meant for it"),
     Column("acked_sequence", BigInteger, nullable=False, comment="the last one OpenMeet took"),
     Column("due_at", BigInteger, comment="NULL: nothing to send, or parked"),
     Column("attempts", Integer, nullable=False, comment="of the batch under way"),
@@ -349,9 +365,26 @@ batches = Table(
     Column("first_sequence", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("body", Text, nullable=False, comment="exactly as it is signed"),
+    Column("replay_ref", String(64), comment="the replay that it is a part of; NULL: new events"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref"),
     comment="The batch of each lane that is under way; every retry sends the same bytes.",
+)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("room_ref", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("next_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", "id"),
+    Index("ix_replays_endpoint", "owner", "endpoint_ref"),
+    comment="Events that a lane has passed and shall send again.",
 )
 
 dead_letters = Table(
@@ -369,6 +402,25 @@ dead_letters = Table(
     Column("detail", Text, nullable=False),
     PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
     comment="Events that were given up for an endpoint; they stay in the log.",
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("owner", String(64), nullable=False),
+    Column("endpoint_ref", String(64), nullable=False),
+    Column("id", String(64), nullable=False, comment="the webhook-id"),
+    Column("tenant", String(64), nullable=False, comment="empty where it is no tenant's"),
+    Column("type", String(64), nullable=False),
+    Column("body", Text, nullable=False, comment="exactly as it is signed"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("lease_until", BigInteger),
+    Column("lease_epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("owner", "endpoint_ref", "id"),
+    Index("ix_notices_due", "owner", "endpoint_ref", "due_at"),
+    comment="Operational webhooks that an endpoint has not taken yet; each goes by itself.",
 )
 
 delivery_attempts = Table(

@@ -257,6 +257,7 @@ def _fill(connection: Connection) -> None:
             endpoint_ref="e",
             room_ref=room,
             owner="t1",
+            began_after=0,
             acked_sequence=0,
             attempts=0,
             lease_epoch=0,

@@ -33,6 +33,12 @@ def upgrade() -> None:
         sa.Column("first_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
+        sa.Column(
+            "replay_ref",
+            sa.String(length=64),
+            nullable=True,
+            comment="the replay that it is a part of; NULL: new events",
+        ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", name=op.f("pk_batches")),
         comment="The batch of each lane that is under way; every retry sends the same bytes.",
@@ -201,6 +207,12 @@ def upgrade() -> None:
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column(
+            "began_after",
+            sa.BigInteger(),
+            nullable=False,
+            comment="what came up to here was never meant for it",
+        ),
         sa.Column("acked_sequence", sa.BigInteger(), nullable=False, comment="the last one OpenMeet took"),
         sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to send, or parked"),
         sa.Column("attempts", sa.Integer(), nullable=False, comment="of the batch under way"),
@@ -257,6 +269,23 @@ def upgrade() -> None:
     )
     op.create_index("ix_messages_created_at", "messages", ["created_at"], unique=False)
     op.create_table(
+        "notices",
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False, comment="the webhook-id"),
+        sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty where it is no tenant's"),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False, comment="exactly as it is signed"),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "endpoint_ref", "id", name=op.f("pk_notices")),
+        comment="Operational webhooks that an endpoint has not taken yet; each goes by itself.",
+    )
+    op.create_index("ix_notices_due", "notices", ["owner", "endpoint_ref", "due_at"], unique=False)
+    op.create_table(
         "quarantine",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -269,6 +298,20 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_received_at", "quarantine", ["received_at"], unique=False)
     op.create_table(
+        "replays",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
+        sa.Column("room_ref", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("next_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint_ref", "room_ref", "id", name=op.f("pk_replays")),
+        comment="Events that a lane has passed and shall send again.",
+    )
+    op.create_index("ix_replays_endpoint", "replays", ["owner", "endpoint_ref"], unique=False)
+    op.create_table(
         "room_events",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
@@ -280,6 +323,12 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(length=8), nullable=False, comment="openmeet or matrix"),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False, comment="the client event, JSON"),
+        sa.Column(
+            "repaired_after",
+            sa.String(length=255),
+            nullable=True,
+            comment="gap repair added it: the event it comes after, empty for none; NULL: Synapse pushed it",
+        ),
         sa.PrimaryKeyConstraint("tenant", "position", name=op.f("pk_room_events")),
         sa.UniqueConstraint("tenant", "event_id", name=op.f("uq_room_events_tenant_event_id")),
         sa.UniqueConstraint(
@@ -307,11 +356,25 @@ def upgrade() -> None:
         sa.Column("room_version", sa.String(length=32), nullable=True),
         sa.Column("log_id", sa.String(length=64), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "last_event_at", sa.BigInteger(), nullable=True, comment="when the newest event was stored"
+        ),
+        sa.Column(
+            "complete_event_id",
+            sa.String(length=255),
+            nullable=True,
+            comment="the log holds everything of the room's history up to this event",
+        ),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False, comment="when gap repair saw it complete"),
+        sa.Column(
+            "check_lease_until", sa.BigInteger(), nullable=True, comment="until when somebody is checking it"
+        ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_rooms")),
         sa.UniqueConstraint("room_id", name=op.f("uq_rooms_room_id")),
     )
     op.create_index("ix_rooms_alias", "rooms", ["alias"], unique=False)
+    op.create_index("ix_rooms_checked_at", "rooms", ["checked_at"], unique=False)
     op.create_index("ix_rooms_claim", "rooms", ["claim"], unique=False)
     op.create_index("ix_rooms_entity", "rooms", ["tenant", "entity_ref"], unique=False)
     op.create_index(
@@ -340,6 +403,12 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column(
             "error", sa.Text(), nullable=True, comment="JSON {code, detail, at}; NULL once Synapse agrees"
+        ),
+        sa.Column(
+            "announced",
+            sa.String(length=16),
+            nullable=True,
+            comment="what OpenMeet was told last: ready, degraded or archived",
         ),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
         sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
