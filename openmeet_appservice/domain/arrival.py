@@ -33,6 +33,9 @@ _CLASSES = {
     "m.room.member": "membership",
 }
 
+EVENT_CLASSES = frozenset({*_CLASSES.values(), "room", "other"})
+"""What `event_class` returns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -72,11 +75,7 @@ class Junk:
 
 
 def event_class(event_type: str) -> str:
-    """Sort events into a handful of classes, for counting.
-
-    ``message``, ``reaction``, ``redaction``, ``membership``, ``room`` (other ``m.room.`` types) or
-    ``other``.
-    """
+    """Sort events into the handful of `EVENT_CLASSES`, for counting; ``room`` are other ``m.room.`` types."""
     return _CLASSES.get(event_type) or ("room" if event_type.startswith("m.room.") else "other")
 
 

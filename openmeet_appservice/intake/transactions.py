@@ -15,7 +15,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from openmeet_appservice.domain.arrival import Arrival, Junk, read_transaction
+from openmeet_appservice.domain.arrival import EVENT_CLASSES, Arrival, Junk, read_transaction
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import ApiError, BadRequest, StoreError, Unavailable
 from openmeet_appservice.intake.answers import json_answer
@@ -36,6 +36,15 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024
 """The largest transaction in bytes. Synapse sends at most 100 events of 64 KiB."""
+
+_RESULTS = {
+    result: TRANSACTIONS.labels(result)
+    for result in ("stored", "storage_failed", "refused", "failed", "cut_off")
+}
+_CLASSES = {name: EVENTS_INGESTED.labels(name) for name in EVENT_CLASSES}
+
+_FEW = 10
+"""So many events are stored while you wait."""
 
 _LARGE = 1024 * 1024
 """From so many bytes on, a body is read in a thread, so that the others need not wait."""
@@ -84,7 +93,7 @@ class Transactions:
             result = "failed"
             raise
         finally:
-            TRANSACTIONS.labels(result).inc()
+            _RESULTS[result].inc()
             TRANSACTION_SECONDS.observe(self.clock() - started)
         return json_answer({})
 
@@ -112,7 +121,8 @@ class Transactions:
         if not arrivals and not junk:
             return Appended()
         try:
-            return await self.database.write(_append, arrivals, junk, now=self.now(), bot=self.bot)
+            write = self.database.write_promptly if len(arrivals) <= _FEW else self.database.write
+            return await write(_append, arrivals, junk, now=self.now(), bot=self.bot)
         except (StoreError, SQLAlchemyError) as error:
             # Not the error's own text: SQLAlchemy puts into it what people wrote.
             log.error("transaction %s was not stored, Synapse will repeat it: %s", txn_id, _cause(error))
@@ -144,7 +154,7 @@ async def _elements(body: bytes) -> list[Arrival | Junk]:
 
 def _count(done: Appended) -> None:
     for event_class, number in done.stored.items():
-        EVENTS_INGESTED.labels(event_class).inc(number)
+        _CLASSES[event_class].inc(number)
     if done.quarantined:
         EVENTS_QUARANTINED.inc(done.quarantined)
 

@@ -60,6 +60,52 @@ async def test_writers_take_turns(database: Database) -> None:
     assert await database.read(service.get, "n") == "50"
 
 
+async def test_a_prompt_transaction_is_one_like_any_other(database: Database) -> None:
+    await database.write_promptly(service.put, "a", "1")
+    assert await database.write_promptly(service.get, "a") == "1"
+
+    def half(connection: Connection) -> None:
+        service.put(connection, "a", "2")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.write_promptly(half)
+    assert await database.read(service.get, "a") == "1"
+
+
+async def test_the_event_loop_goes_on_while_a_prompt_transaction_takes_long(tmp_path: Path) -> None:
+    database = SQLiteDatabase(tmp_path / "x.db")
+    goes_on = threading.Event()
+
+    def slow(connection: Connection) -> bool:
+        return goes_on.wait(30)
+
+    asyncio.get_running_loop().call_soon(goes_on.set)
+    assert await database.write_promptly(slow)
+    await database.close()
+
+
+async def test_a_cancelled_prompt_transaction_leaves_the_database_usable(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'x.db'}")
+    await database.write(schema.migrate)
+    inside, goes_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        inside.set()
+        goes_on.wait(30)
+        service.put(connection, "a", "1")
+
+    task = asyncio.create_task(database.write_promptly(slow))
+    while not inside.is_set():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    goes_on.set()
+    assert await database.write_promptly(service.get, "a") == "1"
+    await database.close()
+
+
 async def test_sqlite_survives_a_power_failure(tmp_path: Path) -> None:
     database = SQLiteDatabase(tmp_path / "x.db")
 
