@@ -15,6 +15,7 @@ from openmeet_appservice import __version__
 from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES, MessageRoutes
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
+from openmeet_appservice.delivery.schemas import WEBHOOKS
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import Homeserver, new_txn_id
@@ -158,6 +159,7 @@ def api_routes(parts: Parts, sending: Sending, rooms: RoomSettings) -> Sequence[
             "wait_seconds": MAX_WAIT,
             "message_bytes": MAX_CONTENT_BYTES,
         },
+        webhooks=WEBHOOKS,
     )
 
 
@@ -179,7 +181,7 @@ def api_document() -> dict[str, Any]:
         post=unused,
     )
     sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now)
-    return build_document(api_routes(parts, sending, unused), ABOUT)
+    return build_document(api_routes(parts, sending, unused), ABOUT, webhooks=WEBHOOKS)
 
 
 async def prepare_database(database: Database, config: Config, *, migrate: bool) -> None:

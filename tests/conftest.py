@@ -8,18 +8,22 @@ import os
 import secrets
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import orjson
 import pytest
+from jsonschema import Draft202012Validator
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import Database, open_database
 from openmeet_appservice.store.tables import metadata
+from openmeet_appservice.wiring import api_document
 
 DIALECTS = ["sqlite", "postgresql"]
 
@@ -117,3 +121,24 @@ def _empty(connection: Connection) -> None:
     connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
     # A test of the schema may have written another version.
     connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": schema.newest_revision()})
+
+
+@pytest.fixture(scope="session")
+def valid_webhook() -> Callable[[str | bytes], dict[str, Any]]:
+    """Return the parsed body of a webhook, having checked it against the schema of its type in OpenAPI."""
+    document = api_document()
+    schemas = {
+        type_: item["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for type_, item in document["webhooks"].items()
+    }
+    validators = {
+        type_: Draft202012Validator({**schema, "components": document["components"]})
+        for type_, schema in schemas.items()
+    }
+
+    def valid(body: str | bytes) -> dict[str, Any]:
+        parsed: dict[str, Any] = orjson.loads(body)
+        validators[parsed["type"]].validate(parsed)
+        return parsed
+
+    return valid

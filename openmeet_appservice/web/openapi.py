@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 from openmeet_appservice.web import problems
 from openmeet_appservice.web.models import Problem
 from openmeet_appservice.web.routes import PATH_PARAMETERS, Access, PathParameter, Route
+from openmeet_appservice.web.webhooks import PARAMETERS as WEBHOOK_PARAMETERS
+from openmeet_appservice.web.webhooks import Webhook, path_item
 
 Json: TypeAlias = dict[str, Any]
 
@@ -63,20 +65,26 @@ def build_document(
     routes: Sequence[Route],
     about: About,
     path_parameters: Mapping[str, PathParameter] = PATH_PARAMETERS,
+    webhooks: Sequence[Webhook] = (),
 ) -> Json:
     """Return the OpenAPI document of *routes*; the same routes in any order give the same document.
 
     Each operation carries ``x-access``, one of the values of `Access`, beside what the standard has.
+
+    Parameters
+    ----------
+    webhooks
+        What the service sends to others, in the order in which the document shows them.
     """
     ordered = sorted(routes, key=lambda route: (route.path, _METHODS.index(route.method)))
-    schemas = _schemas(ordered)
+    schemas = _schemas(ordered, webhooks)
     paths: Json = {}
     for route in ordered:
         item = paths.setdefault(route.path, {})
         if route.parameters and "parameters" not in item:
             item["parameters"] = [_path_parameter(n, path_parameters[n]) for n in route.parameters]
         item[route.method.lower()] = _operation(route, schemas)
-    return {
+    document: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": about.title,
@@ -93,6 +101,10 @@ def build_document(
             "schemas": schemas.components(ordered),
         },
     }
+    if webhooks:
+        document["webhooks"] = {each.name: path_item(each, schemas.answer(each.body)) for each in webhooks}
+        document["components"]["parameters"] = dict(WEBHOOK_PARAMETERS)
+    return document
 
 
 def document_yaml(document: Json) -> str:
@@ -109,7 +121,7 @@ def document_yaml(document: Json) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Schemas:
-    """The schemas of all models that routes use."""
+    """The schemas of all models that routes and webhooks use."""
 
     references: Mapping[tuple[Any, JsonSchemaMode], Json]
     definitions: Mapping[str, Json]
@@ -136,11 +148,12 @@ def _name(reference: Json) -> str:
     return str(reference["$ref"]).rpartition("/")[2]
 
 
-def _schemas(routes: Sequence[Route]) -> _Schemas:
+def _schemas(routes: Sequence[Route], webhooks: Sequence[Webhook]) -> _Schemas:
     used: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(Problem, "serialization"): None}
     for route in routes:
         used.update({(model, "validation"): None for model in (route.body, route.query) if model})
         used.update({(m, "serialization"): None for m in route.responses.values() if m})
+    used.update({(webhook.body, "serialization"): None for webhook in webhooks})
     references, schema = models_json_schema(list(used), ref_template="#/components/schemas/{model}")
     return _Schemas(references, schema.get("$defs", {}))
 

@@ -19,6 +19,7 @@ from openmeet_appservice.web.routes import (
     Route,
     Scope,
 )
+from openmeet_appservice.web.webhooks import Webhook
 
 _TAG = "service"
 
@@ -51,6 +52,7 @@ def with_standard_routes(
     features: Sequence[str],
     limits: Mapping[str, int],
     path_parameters: Mapping[str, PathParameter] = PATH_PARAMETERS,
+    webhooks: Sequence[Webhook] = (),
 ) -> tuple[Route, ...]:
     """Return *routes* and, beside them, ``/v1/whoami``, ``/v1/capabilities``, ``/v1/openapi.json``.
 
@@ -66,6 +68,8 @@ def with_standard_routes(
         Sizes that a caller may need to know, such as ``{"max_body_bytes": 8388608}``.
     path_parameters
         What every parameter in a path may be.
+    webhooks
+        What the service sends to others.
     """
     document: dict[str, Any] = {}
     capabilities = Capabilities(
@@ -90,7 +94,7 @@ def with_standard_routes(
         _route("/v1/openapi.json", get_openapi, "get_openapi", "This document", OpenApiDocument),
     )
     complete = (*routes, *standard)
-    document.update(build_document(complete, about, path_parameters))
+    document.update(build_document(complete, about, path_parameters, webhooks))
     return complete
 
 

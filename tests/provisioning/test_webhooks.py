@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
+from collections.abc import Callable
+from typing import Any
 
 from cryptography.fernet import Fernet
 from sqlalchemy import Connection, text
@@ -195,7 +196,9 @@ async def test_it_is_paused_and_resumed(api: Api) -> None:
     assert (await api.post("/tenants/t1/webhooks/none/pause", None)).code == "webhook_not_found"
 
 
-async def test_a_test_is_sent_signed_and_its_outcome_told(api: Api) -> None:
+async def test_a_test_is_sent_signed_and_its_outcome_told(
+    api: Api, admin: Api, valid_webhook: Callable[[bytes], dict[str, Any]]
+) -> None:
     await api.put(HOOK, {"url": URL, "headers": {"X-Gateway": "sesame"}})
     told = await api.post(f"{HOOK}/test", None)
     assert (told.status, told.json) == (
@@ -204,11 +207,15 @@ async def test_a_test_is_sent_signed_and_its_outcome_told(api: Api) -> None:
     )
     url, body, headers = POSTED[-1]
     assert (url, headers["x-tenant-id"], headers["X-Gateway"]) == (URL, "t1", "sesame")
-    assert json.loads(body) == {
+    assert valid_webhook(body) == {
         "type": "endpoint.test",
         "timestamp": "2026-11-22T19:00:00.000Z",
         "data": {"tenant": "t1", "endpoint": "main"},
     }
+    await admin.put("/webhooks/all", {"url": URL})
+    await admin.post("/webhooks/all/test", None)
+    assert valid_webhook(POSTED[-1][1])["data"] == {"tenant": None, "endpoint": "all"}
+    assert POSTED[-1][2]["x-tenant-id"] == ""
     await api.put(HOOK, {"url": f"{URL}/stranger"})
     refused = (await api.post(f"{HOOK}/test", None)).json
     assert (refused["delivered"], refused["status"]) == (False, 401)
