@@ -171,9 +171,7 @@ class Sender:
 
     def worker(self, client: GuardedClient) -> DeliveryWorker:
         """Return a worker, not started."""
-        settings = DeliverySettings(
-            bot=BOT, retry=(1.0,) * 10, max_batch=2, max_batch_bytes=1_000_000, poll=0.2
-        )
+        settings = DeliverySettings(bot=BOT, retry=(1.0,) * 10, max_batch=2, poll=0.2)
         return DeliveryWorker(
             self.database,
             client,

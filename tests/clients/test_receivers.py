@@ -9,10 +9,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +87,11 @@ async def _running(command: list[str], secret: str, database: Path) -> AsyncIter
     environment = {"WEBHOOK_SECRET": secret, "DATABASE": str(database), "PORT": "0", "NO_COLOR": "1"}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, env={**os.environ, **environment}, stdout=output, stderr=output
+            *command,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         async with asyncio.timeout(60):
@@ -95,8 +100,9 @@ async def _running(command: list[str], secret: str, database: Path) -> AsyncIter
                 await asyncio.sleep(0.02)
         yield Running(f"http://127.0.0.1:{port[1]}/webhooks/matrix", database)
     finally:
-        if process.returncode is None:
-            process.kill()
+        with suppress(ProcessLookupError):
+            # The `node` of the wheel is a program that starts the real one.
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
@@ -132,10 +138,10 @@ def signed(secret: str, body: dict[str, Any], webhook_id: str) -> tuple[bytes, d
 
 
 async def test_it_stores_what_is_delivered(sender: Sender, start: Start) -> None:
-    """Over 100 KiB in one body too, more often than its throttler allows, past its guards and pipes."""
+    """More often than its throttler allows, past its guards and pipes."""
     running = await start(sender.secret)
     await sender.add_endpoint(running.url)
-    bodies = ["x" * 60_000, "y" * 60_000, "Grüße 👋 \0 \u2028", *map(str, range(10))]
+    bodies = ["Grüße 👋 \0 \u2028", "x" * 60_000, *map(str, range(10))]
     await sender.say(*bodies)
 
     def stored() -> list[str]:
@@ -168,7 +174,12 @@ async def test_it_stores_once_and_keeps_what_it_does_not_know(
     assert await post(running, *signed(sender.secret, split, "msg_split")) == 204
     assert len(running.rows("matrix_events", "1")) == 1, "the same event under another webhook-id"
 
-    later = {"type": "room.invented", "timestamp": "2030-01-01T00:00:00.000Z", "data": {"tenant": None}}
+    # Larger than what Express and NestJS take if they are not told otherwise.
+    later = {
+        "type": "room.invented",
+        "timestamp": "2030-01-01T00:00:00.000Z",
+        "data": {"tenant": None, "padding": "x" * 500_000},
+    }
     for _ in range(2):
         assert await post(running, *signed(sender.secret, later, "msg_later")) == 204
     assert running.rows("matrix_notices", "webhook_id, type") == [("msg_later", "room.invented")]
