@@ -25,7 +25,7 @@ help:
 	@echo 'make test-long     the tests that take long'
 	@echo 'make lint          ruff and mypy; `make format` formats'
 	@echo 'make bench         the benchmarks'
-	@echo 'make examples      write the example configuration, registration and openapi.yaml again'
+	@echo 'make examples      write the example files, openapi.yaml and what docs show again'
 	@echo 'make lock          resolve the dependencies again (needs uv)'
 	@echo 'make clean         remove everything that was made here'
 
