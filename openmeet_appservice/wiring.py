@@ -15,7 +15,7 @@ from openmeet_appservice import __version__
 from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES, MessageRoutes
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
-from openmeet_appservice.delivery.schemas import WEBHOOKS
+from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import Homeserver, new_txn_id

@@ -11,7 +11,7 @@ from typing import Any
 
 from openmeet_appservice.config.model import WebhooksConfig
 from openmeet_appservice.delivery import policy, results
-from openmeet_appservice.delivery.schemas import WEBHOOKS
+from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.outbound.client import CONNECT_SECONDS
 from openmeet_appservice.provisioning.webhook_models import RotateSecret
 from openmeet_appservice.store import breaker

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import ValidationError
 
 from openmeet_appservice.delivery.batch import build
-from openmeet_appservice.delivery.schemas import WEBHOOKS
+from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.domain.webhook_types import DELIVERABLE, ENDPOINT_TEST
 from openmeet_appservice.store.batches import LoggedEvent, Puppet, Route
 from openmeet_appservice.web.webhooks import PARAMETERS
