@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from openmeet_appservice.delivery.batch import build, candidates
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
-from openmeet_appservice.store import batches, breaker, endpoints, lanes
+from openmeet_appservice.store import batches, breaker, endpoints, lanes, replay_parts
 from openmeet_appservice.store.batches import Batch, LoggedEvent, Puppet, Route
 from openmeet_appservice.store.endpoints import Endpoint
 from openmeet_appservice.store.ids import NewId
@@ -34,8 +34,9 @@ class Job:
 
     @property
     def events(self) -> int:
-        """How many events the batch holds."""
-        return self.batch.last - self.batch.first + 1
+        """How many events the batch holds at most: some may be gone from the log."""
+        span = self.batch.last - self.batch.first + 1
+        return span if self.lane.narrow is None else min(span, self.lane.narrow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,13 @@ def _jobs(
     begun: list[tuple[Lane, Batch]] = []
     for endpoint, tenant, theirs in _grouped(connection, leased):
         found = batches.prepare(connection, tenant, endpoint.ref, [lane.room_ref for lane in theirs])
-        fresh = [lane for lane in theirs if lane.room_ref in found and found[lane.room_ref][1] is None]
+        fresh = [lane for lane in theirs if lane.room_ref in found and found[lane.room_ref].batch is None]
+        again = [lane for lane in fresh if found[lane.room_ref].replaying]
+        parts = {lane.room_ref: replay_parts.next_part(connection, lane.key) for lane in again}
         limits = settings.limits(endpoint.wanted.max_batch, endpoint.wanted.max_batch_bytes)
         events = {
             lane.room_ref: candidates(
-                batches.events_after(connection, lane),
+                batches.events_of(connection, lane, parts.get(lane.room_ref)),
                 max_events=min(limits.events, lane.narrow or limits.events),
                 max_bytes=limits.size,
             )
@@ -108,14 +111,23 @@ def _jobs(
         senders = {event.sender for some in events.values() for event in some}
         puppets = batches.puppets(connection, tenant, senders)
         for lane in theirs:
-            route, batch = found.get(lane.room_ref, (None, None))
-            if route is not None and (some := events.get(lane.room_ref)):
-                batch = _make(route, some, puppets, settings.bot, limits.size, now, new_id)
+            prepared = found.get(lane.room_ref)
+            if prepared is None:
+                _report(lane, "a room is due for delivery that is not there")
+                continue
+            batch = prepared.batch
+            if some := events.get(lane.room_ref):
+                part = parts.get(lane.room_ref)
+                batch = _make(prepared.route, some, puppets, settings.bot, limits.size, now, new_id)
+                batch = replace(batch, replay_ref=None if part is None else part.ref)
                 begun.append((lane, batch))
-            if route is not None and batch is not None:
-                jobs.append(Job(lane, endpoint, route, batch))
-            else:
-                _report_nothing(lane)
+            if batch is not None:
+                jobs.append(Job(lane, endpoint, prepared.route, batch))
+                continue
+            # All that it should have sent again is gone from the log; else it cannot be.
+            lanes.rest(connection, lane)
+            if not prepared.replaying:
+                _report(lane, "a room is due for delivery with nothing to deliver")
     batches.begin(connection, begun, now=now)
     return tuple(jobs)
 
@@ -147,9 +159,9 @@ def _make(
     return Batch(new_id("msg"), built.first, built.last, built.body)
 
 
-def _report_nothing(lane: Lane) -> None:
-    # Cannot be, as far as anybody knows. The lane comes back when its lease ends, and the others go on.
+def _report(lane: Lane, what: str) -> None:
+    # Cannot be, as far as anybody knows; the others go on.
     log.error(
-        "a room is due for delivery with nothing to deliver",
+        what,
         extra={"tenant": lane.tenant, "room_ref": lane.room_ref, "endpoint_ref": lane.endpoint_ref},
     )

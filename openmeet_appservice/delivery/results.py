@@ -76,7 +76,7 @@ def _follow(connection: Connection, result: Result) -> bool:
     lane, batch, now = result.job.lane, result.job.batch, result.now
     match result.decision:
         case Taken() | Refused() | Skip():
-            return lanes.taken(connection, lane, last=batch.last, now=now)
+            return lanes.taken(connection, lane, last=batch.last, now=now, replay_ref=batch.replay_ref)
         case Split(most):
             return lanes.narrow(connection, lane, most=most, through=batch.last, now=now)
         case Retry(at):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import Connection, and_, delete, exists, insert, select
 
 from openmeet_appservice.store.lanes import Lane
-from openmeet_appservice.store.tables import batches, entities, room_events, rooms, tenants, users
+from openmeet_appservice.store.replay_parts import Part
+from openmeet_appservice.store.tables import batches, entities, replays, room_events, rooms, tenants, users
 
 _PAGE = 50
 """How many events are read at a time: they may have 64 KiB each, and few may fit."""
@@ -16,12 +17,16 @@ _PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch under way. *webhook_id* and *body* are the same on every try."""
+    """A batch under way. *webhook_id* and *body* are the same on every try.
+
+    *replay_ref* is the replay that it is a part of, None for new events.
+    """
 
     webhook_id: str
     first: int
     last: int
     body: str
+    replay_ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,15 @@ class Route:
     room_id: str
     alias: str | None
     log_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A lane about to be sent in: from which room, with which batch under way, and whether a replay waits."""
+
+    route: Route
+    batch: Batch | None
+    replaying: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +72,8 @@ class Puppet:
 
 def prepare(
     connection: Connection, tenant: str, endpoint_ref: str, room_refs: Collection[str]
-) -> dict[str, tuple[Route, Batch | None]]:
-    """Return where these lanes come from as things are now, and their batches under way.
+) -> dict[str, Prepared]:
+    """Return where these lanes come from as things are now, and what is under way in them.
 
     By ``room_ref``; a lane whose room is gone is left out.
     """
@@ -68,13 +82,18 @@ def prepare(
         batches.c.endpoint_ref == endpoint_ref,
         batches.c.room_ref == rooms.c.id,
     )
+    waits = exists().where(
+        replays.c.tenant == rooms.c.tenant,
+        replays.c.endpoint_ref == endpoint_ref,
+        replays.c.room_ref == rooms.c.id,
+    )
     rows = connection.execute(
-        _ROUTES.outerjoin_from(rooms, batches, under_way).where(
-            rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs))
-        )
+        _ROUTES.add_columns(waits)
+        .outerjoin_from(rooms, batches, under_way)
+        .where(rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs)))
     )
     return {
-        row[0]: (Route(*row[1:8]), None if row[8] is None else Batch(row[8], row[9], row[10], row[11]))
+        row[0]: Prepared(Route(*row[1:8]), None if row[8] is None else Batch(*row[8:13]), bool(row[13]))
         for row in rows
     }
 
@@ -93,6 +112,7 @@ _ROUTES = (
         batches.c.first_sequence,
         batches.c.last_sequence,
         batches.c.body,
+        batches.c.replay_ref,
     )
     .join_from(rooms, tenants, tenants.c.tenant == rooms.c.tenant)
     .join_from(
@@ -115,6 +135,7 @@ def begin(connection: Connection, begun: Collection[tuple[Lane, Batch]], *, now:
                     "first_sequence": batch.first,
                     "last_sequence": batch.last,
                     "body": batch.body,
+                    "replay_ref": batch.replay_ref,
                     "created_at": now,
                 }
                 for lane, batch in begun
@@ -134,11 +155,14 @@ def end(connection: Connection, lane: Lane, webhook_id: str) -> None:
     )
 
 
-def events_after(connection: Connection, lane: Lane) -> Iterator[LoggedEvent]:
-    """Yield the room's events that the endpoint has not taken, in order. Stop whenever it is enough."""
-    after = lane.acked
+def events_of(connection: Connection, lane: Lane, part: Part | None = None) -> Iterator[LoggedEvent]:
+    """Yield what is to be sent in the lane, in order: a part of a replay, or the new events.
+
+    Stop whenever it is enough.
+    """
+    after = lane.acked if part is None else part.first - 1
     while True:
-        page = connection.execute(
+        query = (
             select(
                 room_events.c.sequence,
                 room_events.c.origin,
@@ -153,7 +177,10 @@ def events_after(connection: Connection, lane: Lane) -> Iterator[LoggedEvent]:
             )
             .order_by(room_events.c.sequence)
             .limit(_PAGE)
-        ).all()
+        )
+        if part is not None:
+            query = query.where(room_events.c.sequence <= part.last)
+        page = connection.execute(query).all()
         for row in page:
             yield LoggedEvent(*row)
             after = row.sequence

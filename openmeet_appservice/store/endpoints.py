@@ -30,6 +30,7 @@ from openmeet_appservice.store.tables import (
     delivery_attempts,
     endpoint_tenants,
     endpoints,
+    replays,
     tenants,
 )
 from openmeet_appservice.store.tables import lanes as lane_rows
@@ -330,7 +331,7 @@ def _set_tenants(connection: Connection, endpoint: Endpoint) -> None:
 
 
 def _give_up_lanes(connection: Connection, endpoint: Endpoint) -> None:
-    """Drop the lanes that lead nowhere any more, and their batches."""
+    """Drop the lanes that lead nowhere any more, with all that was to be sent in them."""
     wanted = endpoint.wanted
     takes_events = wanted.types is None or ROOM_EVENTS in wanted.types
     if not takes_events:
@@ -340,11 +341,11 @@ def _give_up_lanes(connection: Connection, endpoint: Endpoint) -> None:
 
 
 def _drop_lanes(connection: Connection, endpoint: Endpoint, *, but: Collection[str] = ()) -> None:
-    """Drop the endpoint's lanes and their batches, except those of the tenants *but*."""
+    """Drop the endpoint's lanes, their batches and replays, except those of the tenants *but*."""
     if endpoint.owner == PLATFORM:
         connection.execute(select(tenants.c.tenant).order_by(tenants.c.tenant).with_for_update())
     # Lanes first: whoever is just making a batch holds its lane, so that no batch is left over.
-    for table in (lane_rows, batches):
+    for table in (lane_rows, batches, replays):
         gone = sql_delete(table).where(table.c.endpoint_ref == endpoint.ref)
         if endpoint.owner != PLATFORM:
             gone = gone.where(table.c.tenant == endpoint.owner)

@@ -8,8 +8,10 @@ own row tells (``rooms.last_sequence``)::
                      ▲               │
                      ├──── fail ─────┤   due at the next try
                      ├─ lease ends ──┘   the worker died; its late result is refused by the epoch
-                     │               └──park──▶ parked: new events are kept, nothing is sent
+                     │               └──park──▶ parked: what there is to send is kept
                      └──── the endpoint is changed or resumed ──┘
+
+What it shall send again (`store.replay_parts`) makes a lane due as well, and goes before new events.
 
 While a lane is leased its ``due_at`` is the end of the lease, so that a dead worker's lanes come back by
 themselves; any other value there says that the endpoint was changed meanwhile.
@@ -23,12 +25,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
-from openmeet_appservice.store import breaker
+from openmeet_appservice.store import breaker, replay_parts
 from openmeet_appservice.store.endpoint_key import EndpointKey
-from openmeet_appservice.store.tables import endpoints, lanes, room_events, rooms
+from openmeet_appservice.store.replay_parts import LaneKey
+from openmeet_appservice.store.tables import endpoints, lanes, replays, room_events, rooms
 
 MOST_COUNTED = 1000
 """Of how many rooms the waiting events are counted; more would take long to read."""
@@ -72,6 +75,11 @@ class Lane:
     def endpoint(self) -> EndpointKey:
         """The endpoint it leads to."""
         return self.owner, self.endpoint_ref
+
+    @property
+    def key(self) -> LaneKey:
+        """How its batch and its replays are found."""
+        return self.tenant, self.endpoint_ref, self.room_ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,32 +215,51 @@ def lease(connection: Connection, found: Sequence[Lane], *, until: int) -> list[
     return [replace(lane, epoch=lane.epoch + 1, until=until) for lane in found]
 
 
-def taken(connection: Connection, lane: Lane, *, last: int, now: int) -> bool:
-    """Record that the lane is done with everything up to *last*; False when the lease was lost."""
-    # Whoever stores an event has the room's row locked first and the lane after it; so does this. What it
-    # finds is then all there is, and what comes later finds the lane as it is left here.
+def taken(connection: Connection, lane: Lane, *, last: int, now: int, replay_ref: str | None = None) -> bool:
+    """Record that the lane is done with everything up to *last*; False when the lease was lost.
+
+    Parameters
+    ----------
+    replay_ref
+        The replay that this was a part of; how far the lane has come with new events stays as it is.
+    """
+    # Whoever stores an event, or queues a replay, has the room's row locked first and the lane after it; so
+    # does this. What it finds is then all there is, and what comes later finds the lane as it is left here.
     newest: int = connection.execute(
         select(rooms.c.last_sequence)
         .where(rooms.c.tenant == lane.tenant, rooms.c.id == lane.room_ref)
         .with_for_update()
     ).scalar_one()
-    more = newest > last
+    acked = last if replay_ref is None else lane.acked
+    arrived = _received_at(connection, lane, acked + 1) or now if newest > acked else None
+    # Read by the statement that writes the lane: one for itself would cost every batch a round trip.
+    asked = replay_parts.waiting_since(lane.key, but=replay_ref, upto=last)
     still_narrow = lane.narrow_through is not None and lane.narrow_through > last
     recorded = connection.execute(
         update(lanes)
         .where(_held(lane))
         .values(
-            acked_sequence=last,
+            acked_sequence=acked,
             attempts=0,
             refusals=0,
             narrow=lane.narrow if still_narrow else None,
             narrow_through=lane.narrow_through if still_narrow else None,
             lease_until=None,
-            due_at=now if more else None,
-            waiting_since=_received_at(connection, lane, last + 1) if more else None,
+            due_at=case((asked.is_not(None), now), else_=None) if arrived is None else now,
+            waiting_since=asked if arrived is None else case((asked < arrived, asked), else_=arrived),
         )
     )
+    if recorded.rowcount > 0 and replay_ref is not None:
+        replay_parts.advance(connection, lane.key, replay_ref, upto=last)
     return recorded.rowcount > 0
+
+
+def rest(connection: Connection, lane: Lane) -> None:
+    """Make a lane idle that was leased just now and has nothing to send."""
+    # Whoever stores an event waits for the lane, and finds it as it is left here.
+    connection.execute(
+        update(lanes).where(_held(lane)).values(lease_until=None, due_at=None, waiting_since=None)
+    )
 
 
 def fail(connection: Connection, lane: Lane, *, retry_at: int, refused: bool = False) -> bool:
@@ -343,6 +370,11 @@ def try_again(connection: Connection, endpoint: EndpointKey, *, now: int) -> int
     Each has a whole schedule before it again. Returns how many there were. A lane that is leased is tried
     again when its result is in.
     """
+    asked = exists().where(
+        replays.c.tenant == lanes.c.tenant,
+        replays.c.endpoint_ref == lanes.c.endpoint_ref,
+        replays.c.room_ref == lanes.c.room_ref,
+    )
     newest = (
         select(rooms.c.last_sequence)
         .where(rooms.c.tenant == lanes.c.tenant, rooms.c.id == lanes.c.room_ref)
@@ -350,7 +382,8 @@ def try_again(connection: Connection, endpoint: EndpointKey, *, now: int) -> int
     )
     return connection.execute(
         update(lanes)
-        .where(_of(endpoint), lanes.c.waiting_since.is_not(None), lanes.c.acked_sequence < newest)
+        .where(_of(endpoint), lanes.c.waiting_since.is_not(None))
+        .where(or_(lanes.c.acked_sequence < newest, asked))
         .values(due_at=now, attempts=0, refusals=0, parked_at=None)
     ).rowcount
 

@@ -401,6 +401,7 @@ dead_letters = Table(
     Column("reason", String(16), nullable=False, comment="refused or exhausted"),
     Column("detail", Text, nullable=False),
     PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
+    Index("ix_dead_letters_room", "owner", "endpoint_ref", "tenant", "room_ref"),
     comment="Events that were given up for an endpoint; they stay in the log.",
 )
 

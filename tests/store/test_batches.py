@@ -8,10 +8,19 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from openmeet_appservice.store import batches
-from openmeet_appservice.store.batches import Batch, LoggedEvent, Puppet, Route
+from openmeet_appservice.store.batches import Batch, LoggedEvent, Prepared, Puppet, Route
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.lanes import Lane
-from openmeet_appservice.store.tables import endpoints, entities, room_events, rooms, tenants, users
+from openmeet_appservice.store.replay_parts import Part
+from openmeet_appservice.store.tables import (
+    endpoints,
+    entities,
+    replays,
+    room_events,
+    rooms,
+    tenants,
+    users,
+)
 
 
 def lane(tenant: str = "t1", room: str = "a", acked: int = 0) -> Lane:
@@ -143,7 +152,7 @@ async def store(database: Database) -> Database:
 
 async def under_way(store: Database, room: str = "a", tenant: str = "t1") -> Batch | None:
     found = await store.read(batches.prepare, tenant, "e", [room])
-    return found[room][1]
+    return found[room].batch
 
 
 async def test_a_batch_is_kept_as_it_is_until_it_ends(store: Database) -> None:
@@ -160,7 +169,7 @@ async def test_a_batch_is_kept_as_it_is_until_it_ends(store: Database) -> None:
 
 async def test_the_route_is_as_things_are_now(store: Database) -> None:
     found = await store.read(batches.prepare, "t1", "e", ["a", "b", "gone"])
-    assert found["a"] == (
+    assert found["a"] == Prepared(
         Route(
             tenant_id="T1",
             kind="event",
@@ -171,20 +180,43 @@ async def test_the_route_is_as_things_are_now(store: Database) -> None:
             log_id="log_a",
         ),
         None,
+        replaying=False,
     )
-    assert found["b"][0].log_id == "log_b"
+    assert found["b"].route.log_id == "log_b"
     assert found.keys() == {"a", "b"}
     assert await store.read(batches.prepare, "t2", "e", ["a"]) == {}
 
 
 async def test_events_are_read_in_order_from_where_the_endpoint_is(store: Database) -> None:
     def some(connection: Connection, acked: int) -> list[LoggedEvent]:
-        return list(batches.events_after(connection, lane(acked=acked)))
+        return list(batches.events_of(connection, lane(acked=acked)))
 
     assert [event.sequence for event in await store.read(some, 0)] == list(range(1, 121))
     assert [event.sequence for event in await store.read(some, 20)] == list(range(21, 121))
     assert await store.read(some, 119) == [LoggedEvent(120, "matrix", "@s:y", "t", '{"n":120}')]
     assert await store.read(some, 120) == []
+
+
+async def test_a_part_of_a_replay_is_read_whatever_was_taken(store: Database) -> None:
+    def some(connection: Connection) -> list[int]:
+        part = Part("replay_1", 30, 110)
+        return [event.sequence for event in batches.events_of(connection, lane(acked=115), part)]
+
+    assert await store.read(some) == list(range(30, 111))
+
+
+async def test_it_is_known_of_which_replay_a_batch_is_and_whether_one_waits(store: Database) -> None:
+    def queue(connection: Connection) -> None:
+        row = {"tenant": "t1", "endpoint_ref": "e", "room_ref": "a", "id": "replay_1", "owner": "t1"}
+        span = {"next_sequence": 1, "last_sequence": 9, "created_at": 3}
+        connection.execute(insert(replays), {**row, **span})
+
+    await store.write(queue)
+    batch = Batch("msg_1", 1, 3, "{}", "replay_1")
+    await store.write(batches.begin, [(lane(), batch)], now=5)
+    found = await store.read(batches.prepare, "t1", "e", ["a", "b"])
+    assert (found["a"].batch, found["a"].replaying) == (batch, True)
+    assert (found["b"].batch, found["b"].replaying) == (None, False)
 
 
 async def test_only_the_tenants_own_puppets_are_known(store: Database) -> None:

@@ -58,6 +58,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id", name=op.f("pk_dead_letters")),
         comment="Events that were given up for an endpoint; they stay in the log.",
     )
+    op.create_index(
+        "ix_dead_letters_room",
+        "dead_letters",
+        ["owner", "endpoint_ref", "tenant", "room_ref"],
+        unique=False,
+    )
     op.create_table(
         "delivery_attempts",
         sa.Column("owner", sa.String(length=64), nullable=False),
