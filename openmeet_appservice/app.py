@@ -36,7 +36,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import attempts, endpoints, lanes, messages, resealing
+from openmeet_appservice.store import attempts, endpoints, lanes, messages, replay_queue, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.endpoints import STATES
 from openmeet_appservice.store.filelock import FileLock
@@ -307,6 +307,7 @@ class Service:
             try:
                 backlog = await self._database.read(lanes.backlog)
                 metrics.DELIVERY_PARKED.set(backlog.parked)
+                metrics.REPLAY_EVENTS.set(await self._database.read(replay_queue.queued_events))
                 states = Counter(one.state for one in await self._database.read(endpoints.list_all))
                 for state in STATES:
                     metrics.ENDPOINTS.labels(state).set(states[state])

@@ -105,6 +105,11 @@ DELIVERY_OLDEST_AGE = Gauge(
     registry=REGISTRY,
 )
 
+REPLAY_EVENTS = Gauge(
+    "openmeet_as_delivery_replay_events",
+    "Events that are queued to be sent again",
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "openmeet_as_dead_letters_total",
     "Batches and single events that were given up for an endpoint, by reason",

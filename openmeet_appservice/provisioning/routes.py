@@ -12,6 +12,7 @@ from openmeet_appservice.provisioning.tenants import Tenants
 from openmeet_appservice.provisioning.users import Users
 from openmeet_appservice.provisioning.webhook_actions import WebhookActions
 from openmeet_appservice.provisioning.webhook_records import WebhookRecords
+from openmeet_appservice.provisioning.webhook_replay import WebhookReplay
 from openmeet_appservice.provisioning.webhooks import OF_PLATFORM, OF_TENANTS, Webhooks
 from openmeet_appservice.web.routes import Route
 
@@ -27,6 +28,7 @@ def routes(parts: Parts) -> list[Route]:
     for place in (OF_TENANTS, OF_PLATFORM):
         found += Webhooks(parts, place).routes()
         found += WebhookActions(parts, place).routes()
+        found += WebhookReplay(parts, place).routes()
         found += WebhookRecords(parts, place).routes()
     for kind in (EVENTS, GROUPS):
         found += Entities(parts, kind).routes()

@@ -91,6 +91,7 @@ class BacklogAnswer(AnswerModel):
     rooms: int
     parked_rooms: int = Field(description="Those that have stopped until the endpoint is resumed.")
     events: int = Field(description="Counted in the thousand rooms that wait longest.")
+    replay_events: int = Field(description="Queued to be sent again, by `replay` or `redrive`.")
     oldest_at: str | None
 
 
@@ -197,12 +198,13 @@ def shown(endpoint: Endpoint, tenant_id: str | None, header_names: list[str], *,
     )
 
 
-def shown_backlog(backlog: Backlog, events: int) -> BacklogAnswer:
+def shown_backlog(backlog: Backlog, events: int, replay_events: int) -> BacklogAnswer:
     """Return what the API shows of what waits."""
     return BacklogAnswer(
         rooms=backlog.waiting,
         parked_rooms=backlog.parked,
         events=events,
+        replay_events=replay_events,
         oldest_at=_moment(backlog.oldest),
     )
 

@@ -15,6 +15,7 @@ from openmeet_appservice.outbound.signing import parse_secret
 from openmeet_appservice.provisioning.paging import bounds, cut
 from openmeet_appservice.provisioning.parts import Parts, require_tenant
 from openmeet_appservice.provisioning.webhook_models import (
+    BacklogAnswer,
     PlatformWebhookPut,
     WebhookAnswer,
     WebhookPage,
@@ -25,10 +26,9 @@ from openmeet_appservice.provisioning.webhook_models import (
     shown,
     shown_backlog,
 )
-from openmeet_appservice.store import endpoints, lanes, tenants
+from openmeet_appservice.store import endpoints, lanes, replay_queue, tenants
 from openmeet_appservice.store.endpoint_key import PLATFORM
 from openmeet_appservice.store.endpoints import Endpoint, Wanted
-from openmeet_appservice.store.lanes import Backlog
 from openmeet_appservice.store.tenants import Tenant
 from openmeet_appservice.web.conditional import check_if_match
 from openmeet_appservice.web.models import PageQuery
@@ -205,14 +205,18 @@ class Webhooks:
     async def get(self, request: Request) -> Response:
         """Answer ``GET``."""
 
-        def read(connection: Connection) -> tuple[str | None, Endpoint, Backlog, int]:
+        def read(connection: Connection) -> tuple[str | None, Endpoint, BacklogAnswer]:
             tenant_id, found = find(connection, request)
-            backlog = lanes.backlog(connection, found.key)
-            return tenant_id, found, backlog, lanes.waiting_events(connection, found.key)
+            backlog = shown_backlog(
+                lanes.backlog(connection, found.key),
+                lanes.waiting_events(connection, found.key),
+                replay_queue.queued_events(connection, found.key),
+            )
+            return tenant_id, found, backlog
 
-        tenant_id, found, backlog, events = await self.parts.database.read(read)
+        tenant_id, found, backlog = await self.parts.database.read(read)
         shown_now = answer(self.parts, tenant_id, found)
-        body = WebhookRead(**shown_now.model_dump(), backlog=shown_backlog(backlog, events))
+        body = WebhookRead(**shown_now.model_dump(), backlog=backlog)
         return Response(body=body, etag=body.etag)
 
     async def delete(self, request: Request) -> Response:

@@ -102,6 +102,27 @@ def of_entity(connection: Connection, tenant: str, entity_ref: str) -> list[Room
     return [_room(row) for row in found]
 
 
+def latest(connection: Connection, tenant: str, entity_ref: str) -> Room | None:
+    """Return the entity's room on Matrix: the one in use, else the one that was made last."""
+    return _read(
+        connection.execute(
+            select(rooms)
+            .where(rooms.c.tenant == tenant, rooms.c.entity_ref == entity_ref)
+            .where(rooms.c.room_id.is_not(None), rooms.c.state != "orphan")
+            .order_by(rooms.c.state.in_(IN_USE).desc(), rooms.c.created_at.desc())
+            .limit(1)
+        ).first()
+    )
+
+
+def by_room_id(connection: Connection, room_id: str, tenant: str | None = None) -> Room | None:
+    """Return the room of that id on Matrix; only among those of *tenant*, if one is given."""
+    query = select(rooms).where(rooms.c.room_id == room_id)
+    if tenant is not None:
+        query = query.where(rooms.c.tenant == tenant)
+    return _read(connection.execute(query).first())
+
+
 def set_alias(connection: Connection, tenant: str, ref: str, alias: str | None) -> None:
     """Record the public alias (in full) that points to the room, or that none does."""
     connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(alias=alias))

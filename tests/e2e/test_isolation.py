@@ -19,6 +19,8 @@ BODIES: dict[str, Any] = {
     "/members/{user}": {"role": "moderator"},
     "/webhooks/{name}": {"url": "http://127.0.0.1:9/stolen"},
     "/rotate-secret": {},
+    "/replay": {"only": "all"},
+    "/redrive": {},
     **dict.fromkeys(("/retire-secret", "/test", "/pause", "/resume")),
     "/messages": {"sender": "ada", "body": "Not mine"},
     "/keys": {"name": "mine"},

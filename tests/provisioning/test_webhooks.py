@@ -47,7 +47,7 @@ async def test_a_secret_is_made_and_shown_once(api: Api) -> None:
     }
     again = await api.put(HOOK, {"url": URL})
     assert (again.status, again.json["secret"], again.json["etag"]) == (200, None, made.json["etag"])
-    nothing = {"rooms": 0, "parked_rooms": 0, "events": 0, "oldest_at": None}
+    nothing = {"rooms": 0, "parked_rooms": 0, "events": 0, "replay_events": 0, "oldest_at": None}
     assert (await api.get(HOOK)).json == made.json | {"backlog": nothing}
     assert await api.all("/tenants/t1/webhooks", 10) == [made.json]
 
