@@ -71,9 +71,11 @@ ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
     WHERE lanes.due_at IS NULL AND lanes.parked_at IS NULL
 """
 
-# A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events.
+# A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events. Its
+# epochs begin with the time, so that none is one of a lane that was there before.
 _LANES = """
-SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at}, 0 FROM {source}
+SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at}, {at}
+FROM {source}
 WHERE endpoints.takes_events AND endpoints.tenant IN ({tenant}, '')
 AND (endpoints.tenant <> '' OR endpoints.every_tenant OR EXISTS (
     SELECT 1 FROM endpoint_tenants

@@ -148,7 +148,7 @@ def _queue(
                 "acked_sequence": one.newest,
                 "attempts": 0,
                 "refusals": 0,
-                "lease_epoch": 0,
+                "lease_epoch": now,
             }
             for ref, one in to_do.items()
             if not one.lane

@@ -233,3 +233,19 @@ async def test_webhooks_are_signed_as_before_once_the_encryption_key_was_replace
     await world.say("!late", "under the new key")
     await world.until_idle("!late", "t2")
     assert [got.sequences for got in world.receiver.of("!late")] == [[1], [2]]
+
+
+async def test_the_late_result_of_a_lane_that_was_given_up_is_nothing_to_the_one_made_anew(
+    world: Any,
+) -> None:
+    await world.say("!a", "one")
+    late = await claim_one(world)
+    await world.add_endpoint(types=("endpoint.disabled",))
+    await world.add_endpoint()
+    world.clock.turn(1)
+    await world.say("!a", "two")
+    current = await claim_one(world)
+    before = await world.lane("!a")
+    assert not await settle(world, late, Taken())
+    assert await world.lane("!a") == before
+    assert await settle(world, current, Taken())
