@@ -59,16 +59,17 @@ INSERT INTO held_events (room_id, event_id, received_at, body) VALUES ({0}, {1},
 ON CONFLICT (room_id, event_id) DO NOTHING RETURNING 1
 """
 
-# Only an idle lane is written: one that is parked stays so, and one that is due already, now or for its next
-# try, is not hurried. How far the room has come stands in its own row.
+# Only an idle lane is written: one that is due already, now or for its next try, is not hurried, and one that
+# is parked stays so, but learns that now something waits. How far the room has come stands in its own row.
 _RAISE_LANES = """
 INSERT INTO lanes
     (tenant, endpoint_ref, room_ref, owner, began_after, acked_sequence, due_at, attempts, refusals,
      waiting_since, lease_epoch)
 {rows}
 ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
-    due_at = excluded.due_at, waiting_since = excluded.waiting_since
-    WHERE lanes.due_at IS NULL AND lanes.parked_at IS NULL
+    due_at = CASE WHEN lanes.parked_at IS NULL THEN excluded.due_at END,
+    waiting_since = excluded.waiting_since
+    WHERE lanes.due_at IS NULL AND (lanes.parked_at IS NULL OR lanes.waiting_since IS NULL)
 """
 
 # A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events. Its

@@ -13,6 +13,9 @@ own row tells (``rooms.last_sequence``)::
 
 What it shall send again (`store.replay_parts`) makes a lane due as well, and goes before new events.
 
+An admin parks a lane in whatever state it is (`store.parking`); a try under way then ends as ever, but leaves
+it parked.
+
 While a lane is leased its ``due_at`` is the end of the lease, so that a dead worker's lanes come back by
 themselves; any other value there says that the endpoint was changed meanwhile.
 
@@ -32,9 +35,6 @@ from openmeet_appservice.store import breaker, replay_parts
 from openmeet_appservice.store.endpoint_key import EndpointKey
 from openmeet_appservice.store.replay_parts import LaneKey
 from openmeet_appservice.store.tables import endpoints, lanes, replays, room_events, rooms
-
-MOST_COUNTED = 1000
-"""Of how many rooms the waiting events are counted; more would take long to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,9 @@ def taken(connection: Connection, lane: Lane, *, last: int, now: int, replay_ref
             narrow=lane.narrow if still_narrow else None,
             narrow_through=lane.narrow_through if still_narrow else None,
             lease_until=None,
-            due_at=case((asked.is_not(None), now), else_=None) if arrived is None else now,
+            due_at=_unless_parked(now)
+            if arrived is not None
+            else case((asked.is_not(None), _unless_parked(now))),
             waiting_since=asked if arrived is None else case((asked < arrived, asked), else_=arrived),
         )
     )
@@ -299,7 +301,7 @@ def narrow(connection: Connection, lane: Lane, *, most: int, through: int, now: 
             narrow=most,
             narrow_through=max(through, lane.narrow_through or 0),
             lease_until=None,
-            due_at=now,
+            due_at=_unless_parked(now),
         )
     )
     return narrowed.rowcount > 0
@@ -316,7 +318,7 @@ def park(connection: Connection, lane: Lane, *, now: int) -> bool:
         .values(
             attempts=case((_untouched(lane), lane.attempts + 1), else_=0),
             refusals=case((_untouched(lane), lanes.c.refusals), else_=0),
-            parked_at=case((_untouched(lane), now), else_=None),
+            parked_at=case((_untouched(lane), now), else_=lanes.c.parked_at),
             lease_until=None,
             due_at=case((_untouched(lane), None), else_=lanes.c.due_at),
         )
@@ -337,7 +339,9 @@ def give_back(connection: Connection, lane: Lane, *, due_at: int) -> bool:
 def release_all(connection: Connection, *, now: int) -> int:
     """End every lease; for a process that knows it is the only one. Returns how many there were."""
     return connection.execute(
-        update(lanes).where(lanes.c.lease_until.is_not(None)).values(lease_until=None, due_at=now)
+        update(lanes)
+        .where(lanes.c.lease_until.is_not(None))
+        .values(lease_until=None, due_at=_unless_parked(now))
     ).rowcount
 
 
@@ -350,26 +354,17 @@ def backlog(connection: Connection, endpoint: EndpointKey | None = None) -> Back
     return Backlog(waiting=row[0], parked=row[1], oldest=row[2])
 
 
-def waiting_events(connection: Connection, endpoint: EndpointKey) -> int:
-    """Return how many events wait for the endpoint in those `MOST_COUNTED` rooms that wait longest."""
-    longest = (
-        select((rooms.c.last_sequence - lanes.c.acked_sequence).label("events"))
-        .join_from(lanes, rooms, and_(rooms.c.tenant == lanes.c.tenant, rooms.c.id == lanes.c.room_ref))
-        .where(_of(endpoint), lanes.c.waiting_since.is_not(None))
-        .order_by(lanes.c.waiting_since)
-        .limit(MOST_COUNTED)
-        .subquery()
-    )
-    found = connection.execute(select(func.coalesce(func.sum(longest.c.events), 0))).scalar_one()
-    return int(found)
-
-
 def try_again(connection: Connection, endpoint: EndpointKey, *, now: int) -> int:
     """Make every lane of the endpoint that has something to send due at once, parked ones too.
 
     Each has a whole schedule before it again. Returns how many there were. A lane that is leased is tried
-    again when its result is in.
+    again when its result is in. One that is parked with nothing to send is no longer parked.
     """
+    connection.execute(
+        update(lanes)
+        .where(_of(endpoint), lanes.c.parked_at.is_not(None), lanes.c.waiting_since.is_(None))
+        .values(parked_at=None)
+    )
     asked = exists().where(
         replays.c.tenant == lanes.c.tenant,
         replays.c.endpoint_ref == lanes.c.endpoint_ref,
@@ -430,3 +425,8 @@ def _held(lane: Lane) -> ColumnElement[bool]:
 
 def _untouched(lane: Lane) -> ColumnElement[bool]:
     return lanes.c.due_at == lane.until
+
+
+def _unless_parked(due_at: int) -> ColumnElement[int | None]:
+    # It may have been parked by hand during the try.
+    return case((lanes.c.parked_at.is_(None), due_at))

@@ -6,7 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Executable, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from openmeet_appservice.domain.ranges import Range, size
 from openmeet_appservice.domain.replay import Again, Asked, Counts, Letter, Standing, again
@@ -174,8 +186,9 @@ def _queue(
     connection.execute(
         update(lanes)
         .where(theirs, among(connection, lanes.c.room_ref, to_do))
-        .where(lanes.c.due_at.is_(None), lanes.c.parked_at.is_(None))
-        .values(due_at=now, waiting_since=now)
+        # As when an event comes in: one that is parked stays so, but learns that now something waits.
+        .where(lanes.c.due_at.is_(None), or_(lanes.c.parked_at.is_(None), lanes.c.waiting_since.is_(None)))
+        .values(due_at=case((lanes.c.parked_at.is_(None), now)), waiting_since=now)
     )
     _many(
         connection,

@@ -354,6 +354,13 @@ Index(
     sqlite_where=text("waiting_since IS NOT NULL"),
     postgresql_where=text("waiting_since IS NOT NULL"),
 )
+Index(
+    "ix_lanes_parked",
+    lanes.c.owner,
+    lanes.c.endpoint_ref,
+    sqlite_where=text("parked_at IS NOT NULL"),
+    postgresql_where=text("parked_at IS NOT NULL"),
+)
 
 batches = Table(
     "batches",

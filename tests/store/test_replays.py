@@ -10,7 +10,15 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from openmeet_appservice.domain.arrival import Arrival, read_event
 from openmeet_appservice.domain.replay import Asked, Counts, Only
-from openmeet_appservice.store import dead_letters, endpoints, event_log, lanes, replay_pages, replay_queue
+from openmeet_appservice.store import (
+    dead_letters,
+    endpoints,
+    event_log,
+    lanes,
+    parking,
+    replay_pages,
+    replay_queue,
+)
 from openmeet_appservice.store import replays as replaying
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
@@ -286,6 +294,18 @@ async def test_a_lane_parked_with_nothing_but_a_replay_is_resumed_with_its_endpo
     assert await store.database.write(lanes.try_again, main, now=60) == 1
     lane = (await store.lanes())["t1", "a"]
     assert (lane.due_at, lane.parked_at, lane.waiting_since) == (60, None, 50)
+
+
+async def test_a_lane_parked_while_idle_learns_of_a_replay(store: Store) -> None:
+    main = await store.endpoint()
+    await store.say("a", 2)
+    await store.take_all()
+    await store.database.write(parking.park, main, "t1", "a", now=6)
+    await store.replay(main, ALL)
+    lane = (await store.lanes())["t1", "a"]
+    assert (lane.due_at, lane.parked_at, lane.waiting_since) == (None, 6, 50)
+    assert await store.database.write(parking.resume, main, "t1", "a", now=60)
+    assert (await store.lanes())["t1", "a"].due_at == 60
 
 
 async def test_a_tenants_endpoint_gets_that_tenants_rooms_only(store: Store) -> None:

@@ -251,6 +251,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("waiting_since IS NOT NULL"),
         postgresql_where=sa.text("waiting_since IS NOT NULL"),
     )
+    op.create_index(
+        "ix_lanes_parked",
+        "lanes",
+        ["owner", "endpoint_ref"],
+        unique=False,
+        sqlite_where=sa.text("parked_at IS NOT NULL"),
+        postgresql_where=sa.text("parked_at IS NOT NULL"),
+    )
     op.create_table(
         "members",
         sa.Column("tenant", sa.String(length=64), nullable=False),
