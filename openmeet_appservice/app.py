@@ -21,6 +21,7 @@ from aiohttp import web
 from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
+from openmeet_appservice.delivery import housekeeping
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.worker import DeliveryWorker
 from openmeet_appservice.domain.addresses import Address
@@ -36,7 +37,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import attempts, endpoints, lanes, messages, replay_queue, resealing
+from openmeet_appservice.store import endpoints, lanes, messages, replay_queue, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.endpoints import STATES
 from openmeet_appservice.store.filelock import FileLock
@@ -71,9 +72,6 @@ FORGET_EVERY = 3600.0
 
 MESSAGES_KEPT = 7 * 24 * 3600 * 1000
 """Milliseconds for which it is remembered what was sent through the API, so that its echo is known."""
-
-ATTEMPTS_KEPT = 7 * 24 * 3600 * 1000
-"""Milliseconds for which it is remembered what came of each try to deliver."""
 
 DATABASE_WAIT = 2.0
 """Seconds between attempts to reach the database at start."""
@@ -189,6 +187,11 @@ class Service:
         )
         worker.start()
         self._parts.push_async_callback(worker.stop, DRAIN)
+        keep_events = int(webhooks.retention.total_seconds() * 1000)
+        self._run(
+            "delivery housekeeping",
+            housekeeping.keep_tidy(self._database, keep_events=keep_events, now=now, sleep=asyncio.sleep),
+        )
         return client
 
     async def _start_provisioning(self, homeserver: Homeserver, client: GuardedClient) -> None:
@@ -289,9 +292,6 @@ class Service:
             try:
                 await idempotency.forget_old()
                 await self._database.write(messages.forget, before=now() - MESSAGES_KEPT)
-                await self._database.write(endpoints.forget_old_secrets, now=now())
-                while await self._database.write(attempts.forget, before=now() - ATTEMPTS_KEPT):
-                    pass
             except errors.DatabaseUnavailable as error:
                 log.warning("what is no longer needed could not be dropped: %s", error)
             await asyncio.sleep(FORGET_EVERY)

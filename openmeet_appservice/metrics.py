@@ -116,6 +116,11 @@ DEAD_LETTERS = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+EVENTS_RELEASED = Counter(
+    "openmeet_as_events_released_total",
+    "Events that left the log because they were older than webhooks.retention",
+    registry=REGISTRY,
+)
 BREAKER_OPENED = Counter(
     "openmeet_as_delivery_breaker_opened_total",
     "How often an endpoint was left alone because it failed in several rooms",

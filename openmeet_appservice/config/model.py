@@ -40,6 +40,12 @@ def _at_most_five_minutes(value: timedelta) -> timedelta:
     return value
 
 
+def _at_least_two_days(value: timedelta) -> timedelta:
+    if value < timedelta(days=2):
+        raise ValueError("must be at least 2d")
+    return value
+
+
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("must hold each value once")
@@ -184,6 +190,8 @@ class WebhooksConfig(Section):
     max_batch: Annotated[int, Field(strict=True, ge=1, le=1000)] = 50
     max_batch_bytes: Annotated[int, Field(strict=True, ge=1024, le=16 * 1024 * 1024)] = 65536
     on_exhausted: Literal["park", "skip"] = "park"
+    # What the log does not hold any more, gap repair would take for lost and store anew.
+    retention: Annotated[Duration, AfterValidator(_at_least_two_days)] = timedelta(days=30)
 
 
 class LoggingConfig(Section):

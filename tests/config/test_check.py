@@ -22,6 +22,7 @@ def test_what_is_not_said_has_its_default(load: Load) -> None:
     assert str(config.appservice.listen) == "127.0.0.1:29350"
     assert config.rooms.power_levels.moderator == 50
     assert config.webhooks.timeout.total_seconds() == 15
+    assert config.webhooks.retention.days == 30
     assert config.homeserver.url == "http://localhost:8008"
 
 
@@ -61,6 +62,8 @@ def test_an_empty_section_is_like_none(load: Load) -> None:
         ("webhooks: {retry: 5s}", "1: webhooks.retry: must be a list"),
         ("webhooks: {max_batch: '50'}", "1: webhooks.max_batch: must be a whole number"),
         ("webhooks: {max_batch: 0}", "1: webhooks.max_batch: must be at least 1"),
+        ("webhooks: {retention: 47h}", "1: webhooks.retention: must be at least 2d"),
+        ("webhooks: {retention: 30}", "1: webhooks.retention: must be a time with its unit"),
         (
             "webhooks:\n  allowed_networks:\n  - 10.0.0.0/8\n  - nowhere",
             "4: webhooks.allowed_networks[1]: must be a net",
