@@ -21,7 +21,7 @@ from aiohttp import web
 from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
-from openmeet_appservice.delivery import housekeeping
+from openmeet_appservice.delivery import housekeeping, truncation
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.worker import DeliveryWorker
 from openmeet_appservice.domain.addresses import Address
@@ -192,6 +192,11 @@ class Service:
             "delivery housekeeping",
             housekeeping.keep_tidy(self._database, keep_events=keep_events, now=now, sleep=asyncio.sleep),
         )
+        if webhooks.max_backlog is not None:
+            bounded = truncation.keep_bounded(
+                self._database, webhooks.max_backlog, now=now, new_id=new_id, sleep=asyncio.sleep
+            )
+            self._run("the bound of what waits", bounded)
         return client
 
     async def _start_provisioning(self, homeserver: Homeserver, client: GuardedClient) -> None:

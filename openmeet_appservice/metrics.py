@@ -116,6 +116,11 @@ DEAD_LETTERS = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+DELIVERY_TRUNCATED = Counter(
+    "openmeet_as_delivery_truncated_events_total",
+    "Events that were given up for an endpoint because more than webhooks.max_backlog waited",
+    registry=REGISTRY,
+)
 EVENTS_RELEASED = Counter(
     "openmeet_as_events_released_total",
     "Events that left the log because they were older than webhooks.retention",

@@ -190,6 +190,7 @@ class WebhooksConfig(Section):
     max_batch: Annotated[int, Field(strict=True, ge=1, le=1000)] = 50
     max_batch_bytes: Annotated[int, Field(strict=True, ge=1024, le=16 * 1024 * 1024)] = 65536
     on_exhausted: Literal["park", "skip"] = "park"
+    max_backlog: Annotated[int, Field(strict=True, ge=1)] | None = None
     # What the log does not hold any more, gap repair would take for lost and store anew.
     retention: Annotated[Duration, AfterValidator(_at_least_two_days)] = timedelta(days=30)
 

@@ -52,7 +52,9 @@ class DeadLetterAnswer(AnswerModel):
     room_id: str | None
     first_sequence: int
     last_sequence: int
-    reason: str = Field(description="`refused` or `exhausted`.")
+    reason: str = Field(
+        description="`refused`, `exhausted`, or `truncated`: more events waited than `webhooks.max_backlog`."
+    )
     detail: str
 
 

@@ -1,6 +1,7 @@
 """Dead letters: events that were given up for an endpoint.
 
 A letter names a range of a room's sequences, not the events: these stay in the log as long as all others.
+When the last of them leaves it, so does the letter (`store.retention`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, tuple_
+from sqlalchemy import Connection, Row, func, insert, select, tuple_, update
 
 from openmeet_appservice.store.endpoint_key import EndpointKey
 from openmeet_appservice.store.tables import dead_letters
@@ -22,6 +23,8 @@ class Reason(StrEnum):
     """It answered 413 to a single event."""
     EXHAUSTED = "exhausted"
     """It did not take them in all the tries of the schedule, and is set to skip what it does not take."""
+    TRUNCATED = "truncated"
+    """More events waited for it than may (`store.truncation`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,43 @@ def record(connection: Connection, letter: DeadLetter) -> None:
             detail=letter.detail,
         )
     )
+
+
+def grow(connection: Connection, letter: DeadLetter, *, since: int) -> bool:
+    """Add *letter* to one of the same reason that ends where it begins; False where there is none.
+
+    Parameters
+    ----------
+    since
+        Only to one recorded since then (milliseconds since the epoch).
+    """
+    columns = dead_letters.c
+    adjoining = (
+        columns.owner == letter.owner,
+        columns.endpoint_ref == letter.endpoint_ref,
+        columns.tenant == letter.tenant,
+        columns.room_ref == letter.room_ref,
+        columns.last_sequence == letter.first - 1,
+        columns.reason == letter.reason.value,
+        columns.at >= since,
+    )
+    # Whoever has it locked is about to do away with it.
+    found = connection.execute(
+        select(columns.at, columns.id).where(*adjoining).limit(1).with_for_update(skip_locked=True)
+    ).first()
+    if found is None:
+        return False
+    connection.execute(
+        update(dead_letters)
+        .where(
+            columns.owner == letter.owner,
+            columns.endpoint_ref == letter.endpoint_ref,
+            columns.at == found.at,
+            columns.id == found.id,
+        )
+        .values(last_sequence=letter.last)
+    )
+    return True
 
 
 def list_page(

@@ -405,7 +405,7 @@ dead_letters = Table(
     Column("room_ref", String(64), nullable=False),
     Column("first_sequence", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
-    Column("reason", String(16), nullable=False, comment="refused or exhausted"),
+    Column("reason", String(16), nullable=False, comment="refused, exhausted or truncated"),
     Column("detail", Text, nullable=False),
     PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id"),
     Index("ix_dead_letters_room", "owner", "endpoint_ref", "tenant", "room_ref"),

@@ -23,6 +23,7 @@ def test_what_is_not_said_has_its_default(load: Load) -> None:
     assert config.rooms.power_levels.moderator == 50
     assert config.webhooks.timeout.total_seconds() == 15
     assert config.webhooks.retention.days == 30
+    assert config.webhooks.max_backlog is None
     assert config.homeserver.url == "http://localhost:8008"
 
 
@@ -62,6 +63,8 @@ def test_an_empty_section_is_like_none(load: Load) -> None:
         ("webhooks: {retry: 5s}", "1: webhooks.retry: must be a list"),
         ("webhooks: {max_batch: '50'}", "1: webhooks.max_batch: must be a whole number"),
         ("webhooks: {max_batch: 0}", "1: webhooks.max_batch: must be at least 1"),
+        ("webhooks: {max_backlog: 0}", "1: webhooks.max_backlog: must be at least 1"),
+        ("webhooks: {max_backlog: many}", "1: webhooks.max_backlog: must be a whole number"),
         ("webhooks: {retention: 47h}", "1: webhooks.retention: must be at least 2d"),
         ("webhooks: {retention: 30}", "1: webhooks.retention: must be a time with its unit"),
         (

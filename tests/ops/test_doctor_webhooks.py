@@ -144,3 +144,6 @@ def test_endpoints_that_get_nothing_or_not_all_are_named_with_a_remedy() -> None
     [(level, what, remedy)] = named(dead=2, tenant_id=None)
     assert (level, "2 dead letters" in what) == (Level.WARNING, True)
     assert "`GET /v1/webhooks/main/dead-letters`" in remedy
+    [(level, what, remedy)] = named(truncated=1)
+    assert (level, "1 dead letter" in what, "`webhooks.max_backlog`" in remedy) == (Level.WARNING, True, True)
+    assert len(named(dead=1, truncated=1)) == 2

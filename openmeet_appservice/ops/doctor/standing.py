@@ -52,6 +52,15 @@ def check_endpoints(targets: Sequence[Target]) -> list[Finding]:
             what = f"{_count(target.dead, 'dead letter')}: events that it did not take"
             remedy = f"`GET {target.path}/dead-letters` names them, and says why."
             findings.append(warning(name, what, remedy))
+        if target.truncated:
+            letters = _count(target.truncated, "dead letter")
+            what = (
+                f"does not get all events ({letters}), because more than `webhooks.max_backlog` waited for it"
+            )
+            remedy = (
+                f"Correct it or raise `webhooks.max_backlog`; `GET {target.path}/dead-letters` names them."
+            )
+            findings.append(warning(name, what, remedy))
     return findings
 
 

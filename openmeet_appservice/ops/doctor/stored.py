@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Table, and_, func, select
 from sqlalchemy.sql import ColumnElement
 
 from openmeet_appservice.store import endpoints, event_log, lanes, schema, service
+from openmeet_appservice.store.dead_letters import Reason
 from openmeet_appservice.store.sync import read_error
 from openmeet_appservice.store.tables import (
     dead_letters,
@@ -37,7 +38,8 @@ class Owner:
 class Target:
     """A webhook endpoint; *tenant_id* is None for the platform's.
 
-    *secret* and *headers* are encrypted. *parked* counts the rooms that wait for it, *dead* its dead letters.
+    *secret* and *headers* are encrypted. *parked* counts the rooms that wait for it, *truncated* its dead
+    letters because too much waited, *dead* all others.
     *state* is ``active``, ``paused``, ``disabled`` or ``breaker_open``.
     """
 
@@ -48,6 +50,7 @@ class Target:
     parked: int
     headers: str | None = None
     dead: int = 0
+    truncated: int = 0
     state: str = "active"
 
     @property
@@ -117,7 +120,9 @@ def newest_rooms(connection: Connection, limit: int) -> list[str]:
 def targets(connection: Connection) -> list[Target]:
     """Return every webhook endpoint, the platform's first."""
     parked = _by_endpoint(connection, lane_rows, lane_rows.c.parked_at.is_not(None))
-    dead = _by_endpoint(connection, dead_letters)
+    too_many = dead_letters.c.reason == Reason.TRUNCATED.value
+    dead = _by_endpoint(connection, dead_letters, ~too_many)
+    truncated = _by_endpoint(connection, dead_letters, too_many)
     rows = connection.execute(select(tenants.c.tenant, tenants.c.tenant_id))
     ids = {row.tenant: row.tenant_id for row in rows}
     return [
@@ -129,6 +134,7 @@ def targets(connection: Connection) -> list[Target]:
             parked=parked.get(one.key, 0),
             headers=one.wanted.headers,
             dead=dead.get(one.key, 0),
+            truncated=truncated.get(one.key, 0),
             state=one.state,
         )
         for one in endpoints.list_all(connection)

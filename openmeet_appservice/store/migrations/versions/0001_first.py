@@ -53,7 +53,7 @@ def upgrade() -> None:
         sa.Column("room_ref", sa.String(length=64), nullable=False),
         sa.Column("first_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("reason", sa.String(length=16), nullable=False, comment="refused or exhausted"),
+        sa.Column("reason", sa.String(length=16), nullable=False, comment="refused, exhausted or truncated"),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("owner", "endpoint_ref", "at", "id", name=op.f("pk_dead_letters")),
         comment="Events that were given up for an endpoint; they stay in the log.",
