@@ -6,14 +6,13 @@ What these write is seen by a running service at its next poll.
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection
 
 from openmeet_appservice import errors, wiring
 from openmeet_appservice.cli.output import DONE, add_command, add_group, configuration, print_json
+from openmeet_appservice.cli.stored import all_tenants, require_tenant, with_database
 from openmeet_appservice.config import Config
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.moments import to_rfc3339
@@ -21,18 +20,16 @@ from openmeet_appservice.domain.names import check_tenant_id, key
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, open_session
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.provisioning.states import entity_sync, room_on_matrix
-from openmeet_appservice.store import endpoints, entities, keys, schema, tenants
+from openmeet_appservice.store import endpoints, entities, keys, tenants
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoints import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.keys import PLATFORM, ApiKey
 from openmeet_appservice.store.secretbox import SecretBox
-from openmeet_appservice.store.tenants import Tenant
 from openmeet_appservice.store.wakeups import Wakeups
 from openmeet_appservice.web import auth
 from openmeet_appservice.web.routes import Scope
 
-T = TypeVar("T")
 PAGE = 500
 
 
@@ -86,9 +83,7 @@ def run_tenant_add(asked: argparse.Namespace) -> int:
     made = {"tenant": tenant_id, "api_key": auth.new_key(Scope.TENANT)}
     if url:
         made |= {"webhook_url": url, "webhook_secret": new_secret()}
-    _with_database(
-        config, lambda database: database.write(_add_tenant, asked.name or tenant_id, made, config)
-    )
+    with_database(config, lambda database: database.write(_add_tenant, asked.name or tenant_id, made, config))
     if asked.json:
         print_json(made)
         return DONE
@@ -123,7 +118,7 @@ def _add_tenant(connection: Connection, name: str, made: dict[str, str], config:
 
 def run_tenant_list(asked: argparse.Namespace) -> int:
     """Carry out ``tenant list``."""
-    found = _with_database(configuration(asked), lambda database: database.read(_all_tenants))
+    found = with_database(configuration(asked), lambda database: database.read(all_tenants))
     if asked.json:
         print_json([{"tenant": tenant.tenant_id, "name": tenant.name} for tenant in found])
     else:
@@ -132,16 +127,9 @@ def run_tenant_list(asked: argparse.Namespace) -> int:
     return DONE
 
 
-def _all_tenants(connection: Connection) -> list[Tenant]:
-    found: list[Tenant] = []
-    while page := tenants.list_page(connection, after=found[-1].tenant if found else None, limit=PAGE):
-        found += page
-    return found
-
-
 def run_tenant_show(asked: argparse.Namespace) -> int:
     """Carry out ``tenant show``."""
-    shown = _with_database(configuration(asked), lambda database: database.read(_shown_tenant, asked.tenant))
+    shown = with_database(configuration(asked), lambda database: database.read(_shown_tenant, asked.tenant))
     if asked.json:
         print_json(shown)
         return DONE
@@ -154,7 +142,7 @@ def run_tenant_show(asked: argparse.Namespace) -> int:
 
 
 def _shown_tenant(connection: Connection, tenant_id: str) -> dict[str, Any]:
-    tenant = _require_tenant(connection, tenant_id)
+    tenant = require_tenant(connection, tenant_id)
     return {
         "tenant": tenant.tenant_id,
         "name": tenant.name,
@@ -168,13 +156,6 @@ def _shown_tenant(connection: Connection, tenant_id: str) -> dict[str, Any]:
     }
 
 
-def _require_tenant(connection: Connection, tenant_id: str) -> Tenant:
-    tenant = tenants.get(connection, tenant_id)
-    if tenant is None:
-        raise errors.UsageError(f"There is no tenant {tenant_id}; `tenant list` shows those there are.")
-    return tenant
-
-
 def run_keys_add(asked: argparse.Namespace) -> int:
     """Carry out ``keys add``."""
     made = auth.new_key(Scope.TENANT if asked.tenant else Scope.PLATFORM)
@@ -185,7 +166,7 @@ def run_keys_add(asked: argparse.Namespace) -> int:
             connection, owner, name=asked.name, digest=auth.digest(made), now=wiring.now(), new_id=new_id
         )
 
-    added = _with_database(configuration(asked), lambda database: database.write(add))
+    added = with_database(configuration(asked), lambda database: database.write(add))
     assert added is not None, "a fresh key is in use nowhere"
     if asked.json:
         print_json({**_shown_key(added), "api_key": made})
@@ -200,7 +181,7 @@ def run_keys_list(asked: argparse.Namespace) -> int:
     def read(connection: Connection) -> list[ApiKey]:
         return _all_keys(connection, _owner(connection, asked.tenant))
 
-    found = _with_database(configuration(asked), lambda database: database.read(read))
+    found = with_database(configuration(asked), lambda database: database.read(read))
     if asked.json:
         print_json([_shown_key(held) for held in found])
     else:
@@ -215,7 +196,7 @@ def run_keys_revoke(asked: argparse.Namespace) -> int:
     def revoke(connection: Connection) -> bool:
         return keys.revoke(connection, _owner(connection, asked.tenant), asked.key_id)
 
-    if not _with_database(configuration(asked), lambda database: database.write(revoke)):
+    if not with_database(configuration(asked), lambda database: database.write(revoke)):
         raise errors.UsageError(f"There is no key {asked.key_id} here; `keys list` shows those there are.")
     if asked.json:
         print_json({"revoked": asked.key_id})
@@ -225,7 +206,7 @@ def run_keys_revoke(asked: argparse.Namespace) -> int:
 
 
 def _owner(connection: Connection, tenant_id: str | None) -> str:
-    return PLATFORM if tenant_id is None else _require_tenant(connection, tenant_id).tenant
+    return PLATFORM if tenant_id is None else require_tenant(connection, tenant_id).tenant
 
 
 def _all_keys(connection: Connection, owner: str) -> list[ApiKey]:
@@ -241,7 +222,7 @@ def _shown_key(held: ApiKey) -> dict[str, Any]:
 
 def run_room_show(asked: argparse.Namespace) -> int:
     """Carry out ``room show``."""
-    view = _with_database(
+    view = with_database(
         configuration(asked),
         lambda database: database.read(entities.view, key(asked.tenant), EntityKind(asked.kind), asked.slug),
     )
@@ -282,7 +263,7 @@ def run_room_plan(asked: argparse.Namespace) -> int:
         finally:
             await session.close()
 
-    found = _with_database(config, explain)
+    found = with_database(config, explain)
     if found is None:
         raise errors.UsageError(f"Tenant {asked.tenant} has no {asked.kind} {asked.slug}.")
     if asked.json:
@@ -290,17 +271,3 @@ def run_room_plan(asked: argparse.Namespace) -> int:
     else:
         print("\n".join(found.plan.describe()) or "Nothing: Synapse agrees with what is wanted.")
     return DONE
-
-
-def _with_database(config: Config, do: Callable[[Database], Awaitable[T]]) -> T:
-    """Do something with the database of *config*, whose schema must be this release's."""
-
-    async def opened() -> T:
-        database = wiring.open_database(config)
-        try:
-            await database.read(schema.check)
-            return await do(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(opened())

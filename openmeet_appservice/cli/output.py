@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -51,6 +52,45 @@ def configuration(asked: argparse.Namespace) -> Config:
     return load_config(asked.config, os.environ)
 
 
+def positive(text: str) -> int:
+    """Return the number of an option that counts from 1."""
+    if not (text.isascii() and text.isdigit() and int(text[:18])):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text[:18])
+
+
 def print_json(value: Any) -> None:
     """Print *value* as JSON for programs, and legible for people."""
     print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print *rows* below *head*, each column as wide as it has to be."""
+    lines = [list(map(str, row)) for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class ProgressLine:
+    """One line on standard error that is written over again and again; nothing where nobody would see it.
+
+    Used as a context manager, which ends the line.
+    """
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self._shown = wanted and sys.stderr.isatty()
+        self._width = 0
+
+    def show(self, words: str) -> None:
+        """Put *words* in the place of what was there."""
+        if self._shown:
+            print(f"\r{words.ljust(self._width)}", end="", file=sys.stderr, flush=True)
+            self._width = len(words)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            print(file=sys.stderr)

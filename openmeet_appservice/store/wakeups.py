@@ -19,6 +19,7 @@ import logging
 from typing import Literal
 
 import asyncpg
+from sqlalchemy import Connection, text
 
 Topic = Literal["reconcile", "reconciled", "deliver"]
 """``reconcile``: desired state changed. ``reconciled``: some of it was applied. ``deliver``: new events."""
@@ -31,6 +32,15 @@ CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg says of a connection that has ended; the second while it is just ending."""
 
 log = logging.getLogger(__name__)
+
+
+def notify(connection: Connection, topic: Topic) -> None:
+    """Wake everyone who waits for *topic* in other processes, once the transaction is committed.
+
+    For commands, which end at once. On SQLite nobody can be woken: the service sees it at its next poll.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic})
 
 
 class Wakeups:

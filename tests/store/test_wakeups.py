@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from openmeet_appservice.store import wakeups as module
+from openmeet_appservice.store.database import Database, PostgreSQLDatabase
 from openmeet_appservice.store.wakeups import PostgreSQLWakeups, Wakeups
 
 
@@ -97,3 +98,21 @@ async def test_a_lost_connection_is_made_anew(
     assert ended == 2
     await until_heard(here, there)
     await until_heard(there, here)
+
+
+async def test_a_command_wakes_the_service_once_it_has_committed(database: Database) -> None:
+    if database.dialect == "sqlite":
+        await database.write(module.notify, "deliver")  # nobody can be told, and nothing is written
+        return
+    assert isinstance(database, PostgreSQLDatabase)
+    service = PostgreSQLWakeups(
+        database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    )
+    await service.start()
+    try:
+        async with asyncio.timeout(20):
+            ticket = service.ticket("deliver")
+            while not await service.wait("deliver", ticket, timeout=0.1):
+                await database.write(module.notify, "deliver")
+    finally:
+        await service.stop()
