@@ -119,20 +119,20 @@ def _releasable(connection: Connection, query: TextClause, **values: object) -> 
     return found
 
 
-# The endpoints are named because the tables' keys have them before the room: without them all rooms of the
-# tenant would be read.
+# Asked for each endpoint, so that the whole key of the other tables is known whatever the planner thinks: by
+# tenant and room alone, all rooms of the tenant would be read.
 _OLD_ROOMS = """
 SELECT room.tenant, room.id, room.last_sequence,
     (SELECT min(sequence) FROM room_events WHERE tenant = room.tenant AND room_ref = room.id) AS first,
-    (SELECT min(acked_sequence) FROM lanes
-        WHERE tenant = room.tenant AND room_ref = room.id AND endpoint_ref IN (
-            SELECT endpoints.id FROM endpoints WHERE endpoints.tenant IN (room.tenant, ''))) AS passed,
-    (SELECT min(first_sequence) FROM batches
-        WHERE tenant = room.tenant AND room_ref = room.id AND endpoint_ref IN (
-            SELECT endpoints.id FROM endpoints WHERE endpoints.tenant IN (room.tenant, ''))) AS under_way,
-    (SELECT min(next_sequence) FROM replays
-        WHERE tenant = room.tenant AND room_ref = room.id AND endpoint_ref IN (
-            SELECT endpoints.id FROM endpoints WHERE endpoints.tenant IN (room.tenant, ''))) AS replayed
+    (SELECT min((SELECT acked_sequence FROM lanes
+            WHERE lanes.tenant = room.tenant AND endpoint_ref = endpoints.id AND room_ref = room.id))
+        FROM endpoints WHERE endpoints.tenant IN (room.tenant, '')) AS passed,
+    (SELECT min((SELECT first_sequence FROM batches
+            WHERE batches.tenant = room.tenant AND endpoint_ref = endpoints.id AND room_ref = room.id))
+        FROM endpoints WHERE endpoints.tenant IN (room.tenant, '')) AS under_way,
+    (SELECT min((SELECT min(next_sequence) FROM replays
+            WHERE replays.tenant = room.tenant AND endpoint_ref = endpoints.id AND room_ref = room.id))
+        FROM endpoints WHERE endpoints.tenant IN (room.tenant, '')) AS replayed
 FROM (
     SELECT rooms.tenant, rooms.id, rooms.last_sequence,
         (SELECT received_at FROM room_events WHERE tenant = rooms.tenant AND room_ref = rooms.id
