@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
 
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.static_headers import MOST
@@ -16,6 +16,9 @@ from openmeet_appservice.store.lanes import Backlog
 from openmeet_appservice.web.models import AnswerModel, ApiModel, Page
 
 MOST_TENANTS = 1000
+
+
+TypeName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(DELIVERABLE)})]
 
 
 def _known_types(types: list[str] | None) -> list[str] | None:
@@ -43,8 +46,10 @@ class WebhookPut(ApiModel):
         "endpoint one that is made and shown this once. Another one ends an overlap at once; to change it "
         "without a gap, use `rotate-secret`.",
     )
-    types: Annotated[list[str] | None, AfterValidator(_known_types)] = Field(
-        default=None, description="The types of webhooks it takes. Absent or null: all, later ones too."
+    types: Annotated[list[TypeName] | None, AfterValidator(_known_types)] = Field(
+        default=None,
+        description="The types of webhooks it takes. Absent or null: all, later ones too. `endpoint.test` "
+        "comes whatever it takes.",
     )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict,

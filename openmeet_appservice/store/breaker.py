@@ -101,7 +101,8 @@ def failed(
             endpoints.c.breaker_opens,
         )
         .where(is_endpoint(endpoint))
-        .with_for_update()
+        # Not against whoever stores a notice for it, who has the row locked against deletion only.
+        .with_for_update(key_share=True)
     ).first()
     if row is None or row.breaker == OPEN:
         # What was under way when it opened says nothing new.

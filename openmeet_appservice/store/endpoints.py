@@ -20,7 +20,7 @@ from sqlalchemy import delete as sql_delete
 
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
-from openmeet_appservice.store import breaker, lanes
+from openmeet_appservice.store import breaker, lanes, notices
 from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey, is_endpoint
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.secretbox import SecretBox
@@ -165,7 +165,7 @@ def put(
 
     Nothing is written where nothing changes. A changed endpoint is tried again at once in every room
     that waits for it, as by `resume`, unless it is paused: what was wrong may just have been put right. What
-    waits for an endpoint that no longer takes room events, or that tenant's, is given up.
+    waits for an endpoint that no longer takes that type of webhook, or that tenant's, is given up.
 
     Parameters
     ----------
@@ -199,6 +199,7 @@ def put(
     if wanted.tenants != found.wanted.tenants:
         _set_tenants(connection, changed)
     _give_up_lanes(connection, changed)
+    notices.give_up(connection, changed.key, types=wanted.types, tenant_ids=wanted.tenants)
     return Put(_resumed(connection, changed, now=now), created=False)
 
 
@@ -244,6 +245,8 @@ def delete(connection: Connection, owner: str, name: str) -> bool:
         connection.execute(sql_delete(table).where(table.c.owner == owner, table.c.endpoint_ref == found.ref))
     connection.execute(sql_delete(endpoint_tenants).where(endpoint_tenants.c.endpoint_ref == found.ref))
     connection.execute(sql_delete(endpoints).where(is_endpoint(found.key)))
+    # After the row itself: whoever is just storing one has that locked.
+    notices.drop_all(connection, found.key)
     return True
 
 
@@ -257,7 +260,7 @@ def pause(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
 def resume(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
     """Send again, whyever nothing was sent: paused, disabled, resting, breaker open, or rooms parked.
 
-    Every room that waits is due at once, with a whole retry schedule before it.
+    Every room and notice that waits is due at once, with a whole retry schedule before it.
     """
     return _resumed(connection, _touched(endpoint, now, paused_at=None), now=now)
 
@@ -295,13 +298,14 @@ def forget_old_secrets(connection: Connection, *, now: int) -> int:
 def is_unchanged(connection: Connection, endpoint: Endpoint) -> bool:
     """Tell whether the endpoint is as it was read, and keep it so until the transaction ends."""
     revision = connection.execute(
-        select(endpoints.c.revision).where(is_endpoint(endpoint.key)).with_for_update()
+        select(endpoints.c.revision).where(is_endpoint(endpoint.key)).with_for_update(key_share=True)
     ).scalar_one_or_none()
     return revision == endpoint.revision
 
 
 def _resumed(connection: Connection, endpoint: Endpoint, *, now: int) -> Endpoint:
     lanes.try_again(connection, endpoint.key, now=now)
+    notices.try_again(connection, endpoint.key, now=now)
     breaker.reset(connection, endpoint.key)
     _save(connection, endpoint)
     return replace(

@@ -19,8 +19,7 @@ it parked.
 While a lane is leased its ``due_at`` is the end of the lease, so that a dead worker's lanes come back by
 themselves; any other value there says that the endpoint was changed meanwhile.
 
-A due lane is claimed only while its endpoint may be called (`store.breaker`). Lanes are found by endpoint, so
-that those of an endpoint that is down, however many, are never even looked at.
+A due lane is claimed only while its endpoint may be called (`store.breaker`, `store.due_endpoints`).
 """
 
 from __future__ import annotations
@@ -28,13 +27,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
-from openmeet_appservice.store import breaker, replay_parts
+from openmeet_appservice.store import due_endpoints, replay_parts
+from openmeet_appservice.store.due_endpoints import DueEndpoint
 from openmeet_appservice.store.endpoint_key import EndpointKey
 from openmeet_appservice.store.replay_parts import LaneKey
-from openmeet_appservice.store.tables import endpoints, lanes, replays, room_events, rooms
+from openmeet_appservice.store.tables import lanes, replays, room_events, rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,50 +94,16 @@ class Backlog:
     oldest: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class DueEndpoint:
-    """An endpoint with due lanes; *probing* when its breaker lets only one try through."""
-
-    key: EndpointKey
-    probing: bool
-
-
 def endpoints_due(
     connection: Connection, *, now: int, but: Collection[EndpointKey] = ()
 ) -> list[DueEndpoint]:
-    """Return the endpoints that may be called and have due lanes, the one that waits longest first.
-
-    Parameters
-    ----------
-    but
-        Endpoints that are passed over.
-    """
-    first = _first_due().label("first")
-    query = (
-        select(endpoints.c.tenant, endpoints.c.id, endpoints.c.breaker, first)
-        .where(breaker.in_service(), breaker.available_at() <= now, first <= now)
-        .order_by(first, endpoints.c.id)
-    )
-    if but:
-        query = query.where(tuple_(endpoints.c.tenant, endpoints.c.id).not_in(list(but)))
-    return [
-        DueEndpoint((row.tenant, row.id), probing=row.breaker != breaker.CLOSED)
-        for row in connection.execute(query)
-    ]
+    """Return the endpoints that may be called and have due lanes; see `due_endpoints.find`."""
+    return due_endpoints.find(connection, lanes, now=now, but=but)
 
 
 def next_due(connection: Connection, *, now: int) -> int | None:
-    """Return when a lane will be due that is not due now (milliseconds since the epoch), None if none will.
-
-    A lane that is due already counts from when its endpoint may be called again, if that is later.
-    """
-    available, first = breaker.available_at(), _first_due()
-    later = case((first > available, first), else_=available)
-    query = select(func.min(case((available > now, later), else_=_first_due(after=now)))).where(
-        breaker.in_service(), first.is_not(None)
-    )
-    found: int | None = connection.execute(query).scalar_one()
-    return found
+    """Return when a lane will be due that is not due now; see `due_endpoints.next_due`."""
+    return due_endpoints.next_due(connection, lanes, now=now)
 
 
 def due(
@@ -381,18 +347,6 @@ def try_again(connection: Connection, endpoint: EndpointKey, *, now: int) -> int
         .where(or_(lanes.c.acked_sequence < newest, asked))
         .values(due_at=now, attempts=0, refusals=0, parked_at=None)
     ).rowcount
-
-
-def _first_due(*, after: int | None = None) -> ColumnElement[int | None]:
-    """Return when the endpoint's first lane is due, as SQL."""
-    query = select(func.min(lanes.c.due_at)).where(
-        lanes.c.owner == endpoints.c.tenant,
-        lanes.c.endpoint_ref == endpoints.c.id,
-        lanes.c.due_at.is_not(None),
-    )
-    if after is not None:
-        query = query.where(lanes.c.due_at > after)
-    return query.scalar_subquery()
 
 
 def _received_at(connection: Connection, lane: Lane, sequence: int) -> int | None:
