@@ -22,6 +22,7 @@ from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
 from openmeet_appservice.delivery import housekeeping, truncation
+from openmeet_appservice.delivery.notices import NoticeWorker
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.worker import DeliveryWorker
 from openmeet_appservice.domain.addresses import Address
@@ -37,7 +38,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import endpoints, lanes, messages, replay_queue, resealing
+from openmeet_appservice.store import endpoints, lanes, messages, notices, replay_queue, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.endpoints import STATES
 from openmeet_appservice.store.filelock import FileLock
@@ -72,6 +73,9 @@ FORGET_EVERY = 3600.0
 
 MESSAGES_KEPT = 7 * 24 * 3600 * 1000
 """Milliseconds for which it is remembered what was sent through the API, so that its echo is known."""
+
+NOTICES_KEPT = 30 * 24 * 3600 * 1000
+"""Milliseconds for which an operational webhook waits for an endpoint that is paused, disabled or dead."""
 
 DATABASE_WAIT = 2.0
 """Seconds between attempts to reach the database at start."""
@@ -175,18 +179,27 @@ class Service:
         if self._database.dialect == "sqlite":
             # Nobody else can be at work, so what a killed process held is free.
             await self._database.write(lanes.release_all, now=now())
-        worker = DeliveryWorker(
-            self._database,
-            client,
-            SecretBox(self._config.security.keys),
-            self._wakeups,
-            settings,
-            now=now,
-            random=random.random,
-            new_id=new_id,
-        )
-        worker.start()
-        self._parts.push_async_callback(worker.stop, DRAIN)
+            await self._database.write(notices.release_all, now=now())
+        workers = [
+            kind(
+                self._database,
+                client,
+                SecretBox(self._config.security.keys),
+                self._wakeups,
+                settings,
+                now=now,
+                random=random.random,
+                new_id=new_id,
+            )
+            for kind in (DeliveryWorker, NoticeWorker)
+        ]
+        for worker in workers:
+            worker.start()
+
+        async def stop() -> None:
+            await asyncio.gather(*(worker.stop(DRAIN) for worker in workers))
+
+        self._parts.push_async_callback(stop)
         keep_events = int(webhooks.retention.total_seconds() * 1000)
         self._run(
             "delivery housekeeping",
@@ -297,9 +310,15 @@ class Service:
             try:
                 await idempotency.forget_old()
                 await self._database.write(messages.forget, before=now() - MESSAGES_KEPT)
+                await self._expire_notices()
             except errors.DatabaseUnavailable as error:
                 log.warning("what is no longer needed could not be dropped: %s", error)
             await asyncio.sleep(FORGET_EVERY)
+
+    async def _expire_notices(self) -> None:
+        while expired := await self._database.write(notices.expire, before=now() - NOTICES_KEPT):
+            metrics.NOTICES_DROPPED.labels("expired").inc(expired)
+            log.error("dropped %d operational webhooks that no endpoint took in time", expired)
 
     def _report_synapse(self, problem: str | None) -> None:
         if problem is None:

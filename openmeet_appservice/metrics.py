@@ -126,6 +126,12 @@ EVENTS_RELEASED = Counter(
     "Events that left the log because they were older than webhooks.retention",
     registry=REGISTRY,
 )
+NOTICES_DROPPED = Counter(
+    "openmeet_as_notices_dropped_total",
+    "Operational webhooks that were given up: refused, exhausted (tried in vain) or expired",
+    ["reason"],
+    registry=REGISTRY,
+)
 BREAKER_OPENED = Counter(
     "openmeet_as_delivery_breaker_opened_total",
     "How often an endpoint was left alone because it failed in several rooms",

@@ -84,16 +84,8 @@ def build(
 
 
 def _frame(route: Route, now: int) -> tuple[str, str]:
-    room = {
-        "kind": route.kind,
-        "slug": route.slug,
-        "external_id": route.external_id,
-        "room_id": route.room_id,
-        "alias": route.alias,
-        "log_id": route.log_id,
-    }
     outer = dumps({"type": ROOM_EVENTS, "timestamp": to_rfc3339(now)}).removesuffix("}")
-    inner = dumps({"tenant": route.tenant_id, "room": room}).removesuffix("}")
+    inner = dumps({"tenant": route.tenant_id, "room": route.shown()}).removesuffix("}")
     return f'{outer},"data":{inner},"events":[', "]}}"
 
 

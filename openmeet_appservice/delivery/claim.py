@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from openmeet_appservice.delivery.batch import build, candidates
+from openmeet_appservice.delivery.loop import Claimed
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
-from openmeet_appservice.store import batches, breaker, endpoints, lanes, replay_parts
+from openmeet_appservice.delivery.taking import take
+from openmeet_appservice.store import batches, endpoints, lanes, replay_parts
 from openmeet_appservice.store.batches import Batch, LoggedEvent, Puppet, Route
+from openmeet_appservice.store.endpoint_key import EndpointKey
 from openmeet_appservice.store.endpoints import Endpoint
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.lanes import Lane
@@ -33,59 +36,35 @@ class Job:
     batch: Batch
 
     @property
+    def key(self) -> EndpointKey:
+        """The endpoint."""
+        return self.lane.endpoint
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """What the log says with every line about it."""
+        return {"tenant": self.route.tenant_id, "room": self.route.room_id or ""}
+
+    @property
     def events(self) -> int:
         """How many events the batch holds at most: some may be gone from the log."""
         span = self.batch.last - self.batch.first + 1
         return span if self.lane.narrow is None else min(span, self.lane.narrow)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What `claim` took.
-
-    *more* tells that there may be more to take at once; *next_due* is when something else will be due
-    (milliseconds since the epoch), None when nothing will.
-    """
-
-    jobs: tuple[Job, ...]
-    more: bool
-    next_due: int | None
-
-
 def claim(
     connection: Connection, shares: Shares, settings: DeliverySettings, *, now: int, new_id: NewId
-) -> Claimed:
+) -> Claimed[Job]:
     """Lease due lanes as far as *shares* allows, and begin a batch in each that has none under way.
 
     The batches are committed with the leases: what is sent is in the database first.
     """
-    leased = _take(connection, shares.copy(), now=now, until=now + settings.lease)
+    until = now + settings.lease
+    leased = take(connection, lanes, shares.copy(), now=now, until=until, most=CLAIM_AT_ONCE)
     jobs = _jobs(connection, leased, settings, now, new_id) if leased else ()
     if len(leased) == CLAIM_AT_ONCE:
         return Claimed(jobs, more=True, next_due=None)
     return Claimed(jobs, more=False, next_due=lanes.next_due(connection, now=now))
-
-
-def _take(connection: Connection, shares: Shares, *, now: int, until: int) -> list[Lane]:
-    """Lease due lanes, those of the endpoint that waits longest first, none beyond its share."""
-    taken: list[Lane] = []
-    for due in lanes.endpoints_due(connection, now=now, but=shares.full()):
-        most = 1 if due.probing else CLAIM_AT_ONCE - len(taken)
-        allowed = shares.allowance(due.key, most=most)
-        if not allowed:
-            continue
-        found = lanes.due(connection, due.key, now=now, limit=allowed, untried_first=due.probing)
-        if not found:
-            # Another replica has them.
-            continue
-        if due.probing and not breaker.begin_probe(connection, due.key, now=now, until=until):
-            continue
-        taken += lanes.lease(connection, found, until=until)
-        for _ in found:
-            shares.start(due.key)
-        if len(taken) == CLAIM_AT_ONCE:
-            break
-    return taken
 
 
 def _jobs(

@@ -9,14 +9,20 @@ wait for one that stores events and waits for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
 from openmeet_appservice import errors
+from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.store.database import Database
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 Write: TypeAlias = Callable[[Connection], bool]
 
@@ -28,6 +34,40 @@ MOST_TOGETHER = 64
 class _Waiting:
     do: Write
     done: asyncio.Future[bool]
+
+
+async def while_held(
+    until: int,
+    write: Callable[[], Awaitable[T]],
+    *,
+    now: Now,
+    sleep: Callable[[float], Awaitable[None]],
+    pause: float,
+) -> T:
+    """Write, and while the database is away try again for as long as the lease lasts.
+
+    Doing it twice is harmless: what nobody holds any more is left as it is.
+
+    Parameters
+    ----------
+    until
+        The end of the lease (milliseconds since the epoch).
+    pause
+        Seconds between tries.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        It was away until the lease had ended.
+    """
+    while True:
+        try:
+            return await write()
+        except errors.DatabaseUnavailable as error:
+            if now() >= until:
+                raise
+            log.warning("delivery waits for the database: %s", error)
+            await sleep(pause)
 
 
 class Recorder:

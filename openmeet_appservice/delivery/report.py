@@ -5,12 +5,20 @@ from __future__ import annotations
 import logging
 
 from openmeet_appservice import metrics
+from openmeet_appservice.delivery.judging import Judged, Tried
 from openmeet_appservice.delivery.policy import Disable, Park, Refused, Retry, Skip, Split, Taken, describe
-from openmeet_appservice.delivery.results import Judged, Result
+from openmeet_appservice.delivery.results import Result
 from openmeet_appservice.domain.moments import to_rfc3339
+from openmeet_appservice.outbound.client import Answer, NoAnswer
 from openmeet_appservice.store.dead_letters import Reason
 
 log = logging.getLogger(__name__)
+
+
+def tried(answer: Answer | NoAnswer) -> None:
+    """Count a try."""
+    metrics.DELIVERY_ATTEMPTS.labels(answer.outcome).inc()
+    metrics.DELIVERY_SECONDS.observe(answer.seconds)
 
 
 def recorded(result: Result, *, held: bool) -> None:
@@ -68,9 +76,9 @@ def recorded(result: Result, *, held: bool) -> None:
             log.debug("webhook %s is gone; events %d to %d are kept", name, first, last)
 
 
-def judged(result: Result, judged: Judged) -> None:
+def judged(tried: Tried, judged: Judged) -> None:
     """Tell what became of the endpoint."""
-    name = result.job.endpoint.name
+    name = tried.endpoint.name
     if judged.disabled:
         metrics.ENDPOINTS_DISABLED.inc()
         log.error("webhook %s is disabled, for it answered 410; resume it once it is there again", name)
@@ -82,5 +90,5 @@ def judged(result: Result, judged: Judged) -> None:
             "webhook %s is left alone until %s: %s",
             name,
             to_rfc3339(judged.open_until),
-            describe(result.answer),
+            describe(tried.answer),
         )

@@ -1,4 +1,4 @@
-"""The transactions of delivery that record what came of a try: of the batch, and of the endpoint."""
+"""The transaction of delivery that records what came of a try to deliver a batch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import assert_never
 from sqlalchemy import Connection
 
 from openmeet_appservice.delivery.claim import Job
+from openmeet_appservice.delivery.judging import Tried, attempt
 from openmeet_appservice.delivery.policy import (
     REFUSED,
     Decision,
     Disable,
-    Health,
     Park,
     Refused,
     Retry,
@@ -20,18 +20,13 @@ from openmeet_appservice.delivery.policy import (
     Split,
     Taken,
     describe,
-    health,
-    rest_until,
 )
 from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
 from openmeet_appservice.outbound.client import Answer, NoAnswer
-from openmeet_appservice.store import attempts, batches, breaker, dead_letters, endpoints, lanes
+from openmeet_appservice.store import attempts, batches, dead_letters, lanes
 from openmeet_appservice.store.attempts import Attempt
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
 from openmeet_appservice.store.ids import NewId
-
-ANSWER_KEPT = 1000
-"""How many characters of an answer are kept with the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +38,10 @@ class Result:
     decision: Decision
     now: int
 
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """How the endpoint stands after `judge`.
-
-    *disabled* and *closed* tell that it was disabled, or its breaker closed, just now; *open_until* that the
-    breaker opened just now (milliseconds since the epoch).
-    """
-
-    disabled: bool = False
-    closed: bool = False
-    open_until: int | None = None
+    @property
+    def tried(self) -> Tried:
+        """What it says of the endpoint."""
+        return Tried(self.job.endpoint, self.job.lane.room_ref, self.answer, self.now)
 
 
 def record(connection: Connection, result: Result, *, new_id: NewId) -> bool:
@@ -65,7 +52,7 @@ def record(connection: Connection, result: Result, *, new_id: NewId) -> bool:
         return False
     attempts.record(connection, _attempt(result, new_id))
     if isinstance(decision, Refused | Skip):
-        dead_letters.record(connection, _letter(result, new_id))
+        dead_letters.record(connection, _letter(result, new_id), new_id=new_id)
     if isinstance(decision, Taken | Refused | Skip | Split):
         batches.end(connection, lane, batch.webhook_id)
     return True
@@ -90,56 +77,17 @@ def _follow(connection: Connection, result: Result) -> bool:
             assert_never(result.decision)
 
 
-def judge(connection: Connection, result: Result, *, random: float) -> Judged:
-    """Record what a try says of the endpoint, unless that was changed meanwhile: it is another one then."""
-    if not endpoints.is_unchanged(connection, result.job.endpoint):
-        return Judged()
-    endpoint, now = result.job.lane.endpoint, result.now
-    match health(result.answer, now):
-        case Health.SOUND:
-            return Judged(closed=breaker.succeeded(connection, endpoint))
-        case Health.GONE:
-            breaker.succeeded(connection, endpoint)
-            return Judged(disabled=breaker.disable(connection, endpoint, now=now))
-        case Health.RESTING:
-            breaker.rest(connection, endpoint, until=rest_until(result.answer, now) or now)
-            return Judged(closed=breaker.succeeded(connection, endpoint))
-        case Health.FAILED:
-            room_ref = result.job.lane.room_ref
-            return Judged(open_until=breaker.failed(connection, endpoint, room_ref, now=now, random=random))
-
-
-def says_nothing_new(result: Result) -> bool:
-    """Tell whether `judge` has nothing to write, as far as was known when the batch was claimed."""
-    endpoint = result.job.endpoint
-    return (
-        health(result.answer, result.now) is Health.SOUND
-        and endpoint.breaker == breaker.CLOSED
-        and not endpoint.breaker_failures
-    )
-
-
 def _attempt(result: Result, new_id: NewId) -> Attempt:
-    lane, batch, answer = result.job.lane, result.job.batch, result.answer
-    if isinstance(answer, Answer):
-        status, began = answer.status, answer.body_start.decode(errors="replace")[:ANSWER_KEPT]
-    else:
-        status, began = None, answer.detail
-    return Attempt(
-        owner=lane.owner,
-        endpoint_ref=lane.endpoint_ref,
-        at=result.now,
-        id=new_id("attempt"),
+    lane, batch = result.job.lane, result.job.batch
+    return attempt(
+        result.tried,
         tenant=lane.tenant,
         webhook_id=batch.webhook_id,
         type=ROOM_EVENTS,
+        new_id=new_id,
         room_ref=lane.room_ref,
         first=batch.first,
         last=batch.last,
-        outcome=answer.outcome,
-        status=status,
-        milliseconds=round(answer.seconds * 1000),
-        answer=began or None,
     )
 
 

@@ -34,9 +34,11 @@ class DeliverySettings:
     concurrency
         How many batches may be on their way at once. A single endpoint gets at most half of them, see
         `openmeet_appservice.delivery.shares`.
+    notice_concurrency
+        How many notices may be on their way besides.
     lease
-        How long a lane is held for one try, in milliseconds. It has to be longer than the HTTP client's
-        time limit, or a slow answer comes when the lane is no longer ours and the batch is repeated.
+        How long a lane or notice is held for one try, in milliseconds. It has to be longer than the HTTP
+        client's time limit, or a slow answer comes when the lane is no longer ours and the batch is repeated.
     poll
         Seconds between looks at the database when nothing wakes the worker.
     pause
@@ -49,6 +51,7 @@ class DeliverySettings:
     max_batch: int = 50
     max_batch_bytes: int = 65536
     concurrency: int = 64
+    notice_concurrency: int = 8
     lease: int = 90_000
     poll: float = 5.0
     pause: float = 1.0

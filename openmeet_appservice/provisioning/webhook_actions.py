@@ -141,6 +141,7 @@ class WebhookActions:
         now = self.parts.now()
         changed = await self._change(request, lambda c, endpoint: endpoints.resume(c, endpoint, now=now))
         self.parts.wakeups.wake("deliver")
+        self.parts.wakeups.wake("notify")
         return _response(changed)
 
     def _is_readable(self, sealed: str) -> bool:

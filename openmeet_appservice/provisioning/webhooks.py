@@ -196,6 +196,7 @@ class Webhooks:
 
         tenant_id, put = await self.parts.database.write(write)
         self.parts.wakeups.wake("deliver")
+        self.parts.wakeups.wake("notify")
         secret = fresh if put.created and given is None else None
         shown_now = answer(self.parts, tenant_id, put.endpoint)
         body = WebhookWritten(**shown_now.model_dump(), secret=secret)

@@ -31,15 +31,29 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which room a lane comes from. *tenant_id*, *slug* and *external_id* are as OpenMeet gave them."""
+    """A room, and what it is the room of. *tenant_id*, *slug* and *external_id* are as OpenMeet gave them.
+
+    *room_id* and *log_id* are None only where `routes.of_entity` was asked about what has no room yet.
+    """
 
     tenant_id: str
     kind: str
     slug: str
     external_id: str | None
-    room_id: str
+    room_id: str | None
     alias: str | None
-    log_id: str
+    log_id: str | None
+
+    def shown(self) -> dict[str, str | None]:
+        """Return it as ``room`` in the bodies of webhooks."""
+        return {
+            "kind": self.kind,
+            "slug": self.slug,
+            "external_id": self.external_id,
+            "room_id": self.room_id,
+            "alias": self.alias,
+            "log_id": self.log_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)

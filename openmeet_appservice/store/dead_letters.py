@@ -12,8 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, tuple_, update
 
-from openmeet_appservice.store.endpoint_key import EndpointKey
-from openmeet_appservice.store.tables import dead_letters
+from openmeet_appservice.domain.webhook_types import DELIVERY_DEAD
+from openmeet_appservice.store import notices, routes
+from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey, is_endpoint
+from openmeet_appservice.store.ids import NewId
+from openmeet_appservice.store.tables import dead_letters, endpoints
 
 
 class Reason(StrEnum):
@@ -43,8 +46,11 @@ class DeadLetter:
     detail: str
 
 
-def record(connection: Connection, letter: DeadLetter) -> None:
-    """Store a dead letter."""
+def record(connection: Connection, letter: DeadLetter, *, new_id: NewId) -> None:
+    """Store a dead letter, and tell all other endpoints that get this tenant's events.
+
+    Wake ``notify`` afterwards.
+    """
     connection.execute(
         insert(dead_letters).values(
             owner=letter.owner,
@@ -59,6 +65,7 @@ def record(connection: Connection, letter: DeadLetter) -> None:
             detail=letter.detail,
         )
     )
+    _tell_the_others(connection, letter, new_id)
 
 
 def grow(connection: Connection, letter: DeadLetter, *, since: int) -> bool:
@@ -130,6 +137,24 @@ def count(connection: Connection, endpoint: EndpointKey) -> int:
         )
     ).scalar_one()
     return found
+
+
+def _tell_the_others(connection: Connection, letter: DeadLetter, new_id: NewId) -> None:
+    key = (letter.owner, letter.endpoint_ref)
+    name = connection.execute(select(endpoints.c.name).where(is_endpoint(key))).scalar()
+    route = routes.of_room(connection, letter.tenant, letter.room_ref)
+    if name is None or route is None:
+        # What is gone needs no telling of.
+        return
+    data = {
+        "endpoint": {"name": name, "platform": letter.owner == PLATFORM},
+        "room": route.shown(),
+        "first_sequence": letter.first,
+        "last_sequence": letter.last,
+        "reason": letter.reason.value,
+        "detail": letter.detail,
+    }
+    notices.add(connection, letter.tenant, DELIVERY_DEAD, data, now=letter.at, new_id=new_id, but=key)
 
 
 def _letter(row: Row[Any]) -> DeadLetter:

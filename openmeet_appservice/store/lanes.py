@@ -106,6 +106,12 @@ def next_due(connection: Connection, *, now: int) -> int | None:
     return due_endpoints.next_due(connection, lanes, now=now)
 
 
+def is_due(connection: Connection, endpoint: EndpointKey, *, now: int) -> bool:
+    """Tell whether any lane of the endpoint is due."""
+    query = select(lanes.c.room_ref).where(_of(endpoint), lanes.c.due_at <= now).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def due(
     connection: Connection, endpoint: EndpointKey, *, now: int, limit: int, untried_first: bool = False
 ) -> list[Lane]:

@@ -25,7 +25,7 @@ from sqlalchemy.sql import ColumnElement
 from openmeet_appservice.domain.arrival import dumps
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.names import key
-from openmeet_appservice.store import due_endpoints
+from openmeet_appservice.store import due_endpoints, lanes
 from openmeet_appservice.store.due_endpoints import DueEndpoint
 from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey, is_endpoint
 from openmeet_appservice.store.ids import NewId
@@ -86,7 +86,7 @@ def add(
 ) -> int:
     """Store a notice for each endpoint that takes the type and gets the tenant's events.
 
-    Call it in the transaction that makes true what it tells, and wake ``deliver`` afterwards.
+    Call it in the transaction that makes true what it tells, and wake ``notify`` afterwards.
 
     Parameters
     ----------
@@ -141,8 +141,16 @@ def serves(tenant: str) -> ColumnElement[bool]:
 def endpoints_due(
     connection: Connection, *, now: int, but: Collection[EndpointKey] = ()
 ) -> list[DueEndpoint]:
-    """Return the endpoints that may be called and have due notices; see `due_endpoints.find`."""
-    return due_endpoints.find(connection, notices, now=now, but=but)
+    """Return the endpoints that may be called and have due notices; see `due_endpoints.find`.
+
+    The one try that an open breaker lets through is left to a room's events, where any are due: a receiver
+    may choke on notices alone.
+    """
+    return [
+        due
+        for due in due_endpoints.find(connection, notices, now=now, but=but)
+        if not (due.probing and lanes.is_due(connection, due.key, now=now))
+    ]
 
 
 def next_due(connection: Connection, *, now: int) -> int | None:

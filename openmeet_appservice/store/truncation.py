@@ -82,7 +82,7 @@ def truncate(
         letter = _letter(endpoint, lane, last, most, now, new_id)
         grown = dead_letters.grow(connection, letter, since=now - LETTER_GROWS_MS)
         if not grown:
-            dead_letters.record(connection, letter)
+            dead_letters.record(connection, letter, new_id=new_id)
         _move_on(connection, endpoint, lane, last)
         dropped = last - lane.acked
         done = replace(

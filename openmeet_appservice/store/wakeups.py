@@ -21,8 +21,9 @@ from typing import Literal
 import asyncpg
 from sqlalchemy import Connection, text
 
-Topic = Literal["reconcile", "reconciled", "deliver"]
-"""``reconcile``: desired state changed. ``reconciled``: some of it was applied. ``deliver``: new events."""
+Topic = Literal["reconcile", "reconciled", "deliver", "notify"]
+"""``reconcile``: desired state changed. ``reconciled``: some of it was applied. ``deliver``: new events.
+``notify``: new notices."""
 
 CHANNEL = "openmeet_appservice"
 RECONNECT_AFTER = 5.0
@@ -141,5 +142,5 @@ class PostgreSQLWakeups(Wakeups):
             connection.terminate()
 
     def _heard(self, payload: object) -> None:
-        if payload in ("reconcile", "reconciled", "deliver"):
+        if payload in ("reconcile", "reconciled", "deliver", "notify"):
             super().wake(payload)

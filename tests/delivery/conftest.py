@@ -19,16 +19,18 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Connection, insert, select
 from standardwebhooks import Webhook
 
+from openmeet_appservice.delivery.notices import NoticeWorker
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.worker import DeliveryWorker
 from openmeet_appservice.domain.arrival import Arrival, read_event
 from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
-from openmeet_appservice.store import endpoints, event_log
+from openmeet_appservice.store import endpoints, event_log, notices
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoints import Endpoint, Wanted
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.tables import batches, entities, lanes, rooms, tenants, users
+from openmeet_appservice.store.tables import notices as notice_rows
 from openmeet_appservice.store.wakeups import Wakeups
 
 BOT = "@openmeet-bot:example.org"
@@ -62,10 +64,18 @@ class Received:
 
     @property
     def data(self) -> dict[str, Any]:
-        body = json.loads(self.raw)
-        assert body["type"] == "room.events"
-        data: dict[str, Any] = body["data"]
+        assert self.type == "room.events"
+        data: dict[str, Any] = self.body["data"]
         return data
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self.raw)
+        return body
+
+    @property
+    def type(self) -> str:
+        return str(self.body["type"])
 
     @property
     def room(self) -> str:
@@ -122,7 +132,7 @@ class World:
         self.client = client
         self.box = SecretBox([Fernet.generate_key().decode()])
         self.wakeups = Wakeups()
-        self.workers: list[DeliveryWorker] = []
+        self.workers: list[DeliveryWorker | NoticeWorker] = []
         self._ids: Iterator[int] = itertools.count(1)
         self._events: Iterator[int] = itertools.count(1)
 
@@ -265,10 +275,41 @@ class World:
             worker.start()
         return worker
 
+    def notifier(self, *, start: bool = True, box: SecretBox | None = None, **settings: Any) -> NoticeWorker:
+        """Return a worker that sends notices, by default started; the test's end stops it."""
+        worker = NoticeWorker(
+            self.database,
+            self.client,
+            box or self.box,
+            self.wakeups,
+            DeliverySettings(**{"bot": BOT, "retry": RETRY, "poll": 0.2, "pause": 0.01, **settings}),
+            now=self.clock,
+            random=lambda: 0.5,
+            new_id=self.new_id,
+        )
+        self.workers.append(worker)
+        if start:
+            worker.start()
+        return worker
+
+    async def notify(self, type: str = "room.ready", tenant: str = "t1", **data: Any) -> int:
+        """Store a notice for everybody who is to get it, and wake the workers."""
+        added = await self.database.write(
+            notices.add, tenant, type, data, now=self.clock(), new_id=self.new_id
+        )
+        self.wakeups.wake("notify")
+        return added
+
+    async def notices(self) -> list[Any]:
+        """Return the rows of all notices that wait."""
+        query = select(notice_rows).order_by(notice_rows.c.created_at, notice_rows.c.id)
+        return await self.database.read(lambda connection: list(connection.execute(query)))
+
     async def turn(self, milliseconds: int) -> None:
         """Turn the clock, and have the workers look at it."""
         self.clock.turn(milliseconds)
         self.wakeups.wake("deliver")
+        self.wakeups.wake("notify")
 
     async def lane(self, room_id: str, tenant: str = "t1") -> Any:
         """Return the row of the room's one lane, with ``last_sequence`` of the room."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from openmeet_appservice.delivery.claim import Claimed, Job, claim
+from openmeet_appservice.delivery.claim import Job, claim
+from openmeet_appservice.delivery.loop import Claimed
 from openmeet_appservice.delivery.policy import Disable, Park, Refused, Retry, Skip, Split, Taken
 from openmeet_appservice.delivery.results import Result, record
 from openmeet_appservice.delivery.settings import DeliverySettings
@@ -22,9 +23,9 @@ from openmeet_appservice.store.secretbox import SecretBox
 SETTINGS = DeliverySettings(bot="@openmeet-bot:example.org", retry=(5.0,), lease=60_000)
 
 
-async def claim_now(world: Any, slots: int = 64) -> Claimed:
+async def claim_now(world: Any, slots: int = 64) -> Claimed[Job]:
     """Do what a worker does first, and no more: it then dies."""
-    claimed: Claimed = await world.database.write(
+    claimed: Claimed[Job] = await world.database.write(
         claim, Shares(slots), SETTINGS, now=world.clock(), new_id=world.new_id
     )
     return claimed

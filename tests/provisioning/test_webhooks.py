@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from openmeet_appservice.store import dead_letters, endpoints
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
+from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
 
 from .conftest import POSTED, Api
@@ -275,6 +276,7 @@ async def test_what_became_of_webhooks_is_listed_the_newest_first(api: Api) -> N
             dead_letters.record(
                 connection,
                 DeadLetter("t1", endpoint.ref, n, f"l{n}", "t1", "gone", n, n + 1, Reason.REFUSED, "413"),
+                new_id=new_id,
             )
 
     await api.database.write(bury)
