@@ -226,6 +226,11 @@ def desired_room(
     )
 
 
+def is_open(status: EntityStatus, *, archived: bool) -> bool:
+    """Tell whether the room of something with that status is to be open; *archived*: it was deleted."""
+    return status in _PUBLISHED and not archived
+
+
 def shortened(text: str, limit: int) -> str:
     """*text* in at most *limit* bytes of UTF-8 (3 or more), a cut shown by an ellipsis."""
     encoded = text.encode()
@@ -237,7 +242,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _wanted(entity: EntityFacts) -> Wanted:
-    if entity.status in _PUBLISHED and not entity.archived:
+    if is_open(entity.status, archived=entity.archived):
         return Wanted.OPEN
     return Wanted.CLOSED if entity.has_room else Wanted.NONE
 

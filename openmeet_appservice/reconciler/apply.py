@@ -24,9 +24,11 @@ from openmeet_appservice.domain.actions import (
     SetDirectoryVisibility,
     SetState,
 )
+from openmeet_appservice.domain.people import NOT_A_MEMBER
 from openmeet_appservice.errors import HomeserverLimited, HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
+from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.puppets import Puppets
 from openmeet_appservice.store import puppets as puppet_store
 from openmeet_appservice.store.database import Database
@@ -70,6 +72,7 @@ class Applier:
         homeserver: Homeserver,
         aliases: Aliases,
         puppets: Puppets,
+        announcer: Announcer,
         *,
         member_concurrency: int,
     ) -> None:
@@ -77,6 +80,7 @@ class Applier:
         self._homeserver = homeserver
         self._aliases = aliases
         self._puppets = puppets
+        self._announcer = announcer
         self._member_concurrency = member_concurrency
 
     async def apply(
@@ -161,8 +165,8 @@ class Applier:
         applied: Applied,
         is_outdated: Callable[[], bool],
     ) -> None:
-        joining = {action.user_id for action in actions if not isinstance(action, Kick)}
-        puppets = await self._database.read(puppet_store.by_user_id, room.tenant, joining)
+        everybody = {action.user_id for action in actions}
+        puppets = await self._database.read(puppet_store.by_user_id, room.tenant, everybody)
         people: Iterator[tuple[str, list[_Personal]]] = iter(_by_person(actions).items())
 
         async def work() -> None:
@@ -171,7 +175,7 @@ class Applier:
                     applied.interrupted = True
                     return
                 try:
-                    await self._person(room_id, puppets.get(user_id), theirs)
+                    await self._person(room, room_id, puppets.get(user_id), theirs)
                 except HomeserverLimited:
                     raise
                 except HomeserverRefused as error:
@@ -181,13 +185,19 @@ class Applier:
 
         await _together(work() for _ in range(min(self._member_concurrency, len(actions))))
 
-    async def _person(self, room_id: str, puppet: Puppet | None, actions: Iterable[_Personal]) -> None:
-        if puppet is not None and (not puppet.registered or puppet.profile_name is None):
+    async def _person(
+        self, room: Room, room_id: str, puppet: Puppet | None, actions: Sequence[_Personal]
+    ) -> None:
+        comes = not all(isinstance(action, Kick) for action in actions)
+        if puppet is not None and comes and (not puppet.registered or puppet.profile_name is None):
             await self._puppets.ensure(puppet)
         for action in actions:
             match action:
                 case Kick(user_id=user_id, reason=reason):
                     await self._homeserver.kick(room_id, user_id, reason)
+                    if puppet is None and reason == NOT_A_MEMBER:
+                        # OpenMeet never listed somebody who is none of its users.
+                        await self._announcer.denied(room, user_id, reason)
                 case Invite(user_id=user_id):
                     await self._homeserver.invite(room_id, user_id)
                 case Join(user_id=user_id):

@@ -15,6 +15,7 @@ from openmeet_appservice.errors import (
 
 UNREACHABLE = "homeserver_unreachable"
 TOKEN_REFUSED = "as_token_refused"  # noqa: S105 # a code, no secret
+ALIAS_TAKEN = "alias_taken"
 OUTAGES = (UNREACHABLE, TOKEN_REFUSED)
 """The codes of failures that befall everything at once and end for everything at once."""
 
@@ -26,11 +27,15 @@ PATIENT_WAIT_MS = 60 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A stable *code*, a *detail* for people, and in how many milliseconds to try again."""
+    """A stable *code*, a *detail* for people, and in how many milliseconds to try again.
+
+    *lasting* says that waiting alone will hardly help: somebody has to do something.
+    """
 
     code: str
     detail: str
     wait_ms: int
+    lasting: bool = False
 
 
 def describe(error: Exception, attempts: int, random_number: Callable[[], float]) -> Failure:
@@ -55,7 +60,8 @@ def describe(error: Exception, attempts: int, random_number: Callable[[], float]
             longest = LONGEST_OUTAGE_WAIT_MS if code in OUTAGES else LONGEST_WAIT_MS
             return Failure(code, str(error), min(wait, longest))
         case NotReconciled(patient=patient):
-            return Failure(error.code, error.detail, PATIENT_WAIT_MS if patient else wait)
+            lasting = patient or error.code == ALIAS_TAKEN
+            return Failure(error.code, error.detail, PATIENT_WAIT_MS if patient else wait, lasting)
         case _:
             return Failure(
                 "internal_error", f"an error of this service ({type(error).__name__}); see its log", wait

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import NotReconciled
 from openmeet_appservice.homeserver import Homeserver
+from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.store import puppets as store
 from openmeet_appservice.store import sync
 from openmeet_appservice.store.database import Database
@@ -29,13 +30,16 @@ class Puppets:
     ----------
     database, homeserver
         The two that are to agree.
+    announcer
+        Told of new names.
     now
         The clock.
     """
 
-    def __init__(self, database: Database, homeserver: Homeserver, *, now: Now) -> None:
+    def __init__(self, database: Database, homeserver: Homeserver, announcer: Announcer, *, now: Now) -> None:
         self._database = database
         self._homeserver = homeserver
+        self._announcer = announcer
         self._now = now
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
 
@@ -85,7 +89,7 @@ class Puppets:
     async def _name(self, puppet: Puppet) -> bool:
         """Set the display name; False when another process set one meanwhile."""
         await self._homeserver.set_display_name(puppet.user_id, puppet.display_name)
-        return await self._database.write(store.set_profile_name, puppet, puppet.display_name)
+        return await self._announcer.named(puppet)
 
     @asynccontextmanager
     async def _alone(self, puppet: Puppet) -> AsyncIterator[None]:

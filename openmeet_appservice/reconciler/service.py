@@ -18,6 +18,7 @@ from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import DatabaseUnavailable
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
+from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.failures import OUTAGES
 from openmeet_appservice.reconciler.making import RoomMaker
@@ -63,7 +64,7 @@ class Reconciler:
     Parameters
     ----------
     wakeups
-        Listened to for ``reconcile``, woken for ``reconciled``.
+        Listened to for ``reconcile``, woken for ``reconciled`` and ``notify``.
     now, monotonic, sleep, random_number, new_id, new_claim
         Time, randomness and ids.
     """
@@ -86,9 +87,10 @@ class Reconciler:
         self._wakeups = wakeups
         self._settings = settings
         self._now = now
-        self._puppets = Puppets(database, homeserver, now=now)
+        announcer = Announcer(database, wakeups, now=now, new_id=new_id)
+        self._puppets = Puppets(database, homeserver, announcer, now=now)
         self._rooms = _room_reconciler(
-            database, homeserver, wakeups, settings, self._puppets, now, new_id, new_claim
+            database, homeserver, wakeups, settings, self._puppets, announcer, now, new_id, new_claim
         )
         self._outage = Outage(homeserver.whoami, self._outage_ended, sleep=sleep, random_number=random_number)
         self._worker = Worker(
@@ -96,6 +98,7 @@ class Reconciler:
             wakeups,
             self._outage,
             self._reconcile,
+            announcer,
             settings,
             now=now,
             monotonic=monotonic,
@@ -163,6 +166,7 @@ def _room_reconciler(
     wakeups: Wakeups,
     settings: ReconcilerSettings,
     puppets: Puppets,
+    announcer: Announcer,
     now: Now,
     new_id: NewId,
     new_claim: Callable[[], str],
@@ -178,7 +182,14 @@ def _room_reconciler(
         new_id=new_id,
         new_claim=new_claim,
     )
-    applier = Applier(database, homeserver, aliases, puppets, member_concurrency=settings.member_concurrency)
+    applier = Applier(
+        database,
+        homeserver,
+        aliases,
+        puppets,
+        announcer,
+        member_concurrency=settings.member_concurrency,
+    )
     return RoomReconciler(
         database,
         homeserver,

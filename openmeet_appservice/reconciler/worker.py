@@ -18,12 +18,13 @@ from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import DatabaseUnavailable
 from openmeet_appservice.metrics import RECONCILE_PENDING, RECONCILE_RUNS, RECONCILE_SECONDS
 from openmeet_appservice.reconciler import failures
+from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.held_lease import HeldLease
 from openmeet_appservice.reconciler.outage import Outage
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.store import sync
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.sync import Lease, SyncError
+from openmeet_appservice.store.sync import Lease
 from openmeet_appservice.store.wakeups import Wakeups
 from openmeet_appservice.web.context import bind
 
@@ -54,6 +55,8 @@ class Worker:
     ----------
     reconcile
         Does the work of one row.
+    announcer
+        Writes down what came of it.
     outage
         Knows whether the homeserver can be used.
     now, monotonic
@@ -68,6 +71,7 @@ class Worker:
         wakeups: Wakeups,
         outage: Outage,
         reconcile: Reconcile,
+        announcer: Announcer,
         settings: ReconcilerSettings,
         *,
         now: Now,
@@ -79,6 +83,7 @@ class Worker:
         self._wakeups = wakeups
         self._outage = outage
         self._reconcile = reconcile
+        self._announcer = announcer
         self._settings = settings
         self._now = now
         self._monotonic = monotonic
@@ -208,7 +213,7 @@ class Worker:
             self._outage.suspect(error)
             return await self._fail(held, error, waits=False)
         await held.let_go()
-        await self._database.write(sync.finish, held.lease, observed=observed)
+        await self._announcer.finish(held.lease, observed=observed)
         logger.debug("%s %s is as wanted (%d)", lease.subject, lease.ref, observed)
         return "ok"
 
@@ -230,8 +235,7 @@ class Worker:
                 exc_info=error if level == logging.ERROR else None,
             )
         await held.let_go()
-        why = SyncError(failure.code, failure.detail, now)
-        await self._database.write(sync.fail, held.lease, why, retry_at=now + wait_ms)
+        await self._announcer.fail(held.lease, failure, now=now, retry_at=now + wait_ms)
         return failure.code
 
 

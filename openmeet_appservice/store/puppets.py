@@ -61,16 +61,17 @@ def set_registered(connection: Connection, tenant: str, ref: str, *, now: int) -
     )
 
 
-def set_profile_name(connection: Connection, puppet: Puppet, name: str) -> bool:
-    """Record that Synapse has accepted *name*.
+def set_profile_name(connection: Connection, puppet: Puppet, name: str) -> str | None:
+    """Record that Synapse has accepted *name*; return the one that it had accepted before, None for none.
 
-    Returns False, having recorded it all the same, when another name was recorded since *puppet* was
-    read: then it is not known which of the two Synapse took last.
+    Where that is not the one *puppet* was read with, it is not known which of the two Synapse took last.
     """
     row = (users.c.tenant == puppet.tenant) & (users.c.id == puppet.ref)
-    before = connection.execute(select(users.c.profile_name).where(row).with_for_update()).scalar()
+    before: str | None = connection.execute(
+        select(users.c.profile_name).where(row).with_for_update()
+    ).scalar()
     connection.execute(update(users).where(row).values(profile_name=name))
-    return before == puppet.profile_name
+    return before
 
 
 def _columns() -> Select[Any]:

@@ -24,7 +24,10 @@ IN_USE = ("claimed", "open")
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room of ours. *room_id* is None until one of the three ways to learn it has done so."""
+    """A room of ours. *room_id* is None until one of the three ways to learn it has done so.
+
+    *replaces* is our id of the room that it takes the place of, until OpenMeet was told.
+    """
 
     tenant: str
     ref: str
@@ -36,6 +39,7 @@ class Room:
     room_id: str | None
     room_version: str | None
     log_id: str
+    replaces: str | None = None
 
 
 def claim(
@@ -60,6 +64,7 @@ def claim(
     ref = new_id("room")
     connection.execute(
         insert(rooms).values(
+            replaces=_last_used(connection, tenant, entity_ref),
             tenant=tenant,
             id=ref,
             entity_ref=entity_ref,
@@ -123,6 +128,13 @@ def by_room_id(connection: Connection, room_id: str, tenant: str | None = None) 
     return _read(connection.execute(query).first())
 
 
+def forget_replaced(connection: Connection, room: Room) -> None:
+    """Record that OpenMeet was told which room this one took the place of."""
+    connection.execute(
+        update(rooms).where(rooms.c.tenant == room.tenant, rooms.c.id == room.ref).values(replaces=None)
+    )
+
+
 def set_alias(connection: Connection, tenant: str, ref: str, alias: str | None) -> None:
     """Record the public alias (in full) that points to the room, or that none does."""
     connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(alias=alias))
@@ -165,6 +177,16 @@ def add_orphan(
     )
 
 
+def _last_used(connection: Connection, tenant: str, entity_ref: str) -> str | None:
+    """Return the room that the entity used last; what was made twice for one claim was never used."""
+    first: dict[str, Room] = {}
+    for room in of_entity(connection, tenant, entity_ref):
+        if room.room_id is not None:
+            first.setdefault(room.claim, room)
+    used = [room.ref for room in first.values() if room.state == "former"]
+    return used[-1] if used else None
+
+
 def _read(row: Row[Any] | None) -> Room | None:
     return None if row is None else _room(row)
 
@@ -181,6 +203,7 @@ def _room(row: Row[Any]) -> Room:
         room_id=row.room_id,
         room_version=row.room_version,
         log_id=row.log_id,
+        replaces=row.replaces,
     )
 
 

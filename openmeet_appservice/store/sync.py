@@ -26,6 +26,9 @@ from openmeet_appservice.store.tables import sync
 
 Subject = Literal["user", "entity"]
 
+Announced = Literal["ready", "degraded", "archived"]
+"""What OpenMeet was told of an event or group; see `reconciler.announcing`."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyncError:
@@ -58,6 +61,15 @@ class Lease:
     attempts: int
     epoch: int
     until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a row stands once a result is recorded: *attempts* counts the failures in a row."""
+
+    generation: int
+    attempts: int
+    announced: Announced | None
 
 
 def touch(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> int:
@@ -183,6 +195,20 @@ def fail(connection: Connection, lease: Lease, error: SyncError, *, retry_at: in
         )
     )
     return failed.rowcount > 0
+
+
+def standing(connection: Connection, lease: Lease) -> Standing:
+    """Return where the row stands now. The caller has just recorded a result, which keeps it so."""
+    columns = sync.c.generation, sync.c.attempts, sync.c.announced
+    row = connection.execute(select(*columns).where(_row(lease.tenant, lease.subject, lease.ref))).one()
+    return Standing(row.generation, row.attempts, row.announced)
+
+
+def set_announced(connection: Connection, lease: Lease, announced: Announced | None) -> None:
+    """Record what OpenMeet was told."""
+    connection.execute(
+        update(sync).where(_row(lease.tenant, lease.subject, lease.ref)).values(announced=announced)
+    )
 
 
 def release_all(connection: Connection, *, now: int) -> int:

@@ -185,6 +185,7 @@ rooms = Table(
     Column("room_id", String(255)),
     Column("room_version", String(32)),
     Column("log_id", String(64), nullable=False),
+    Column("replaces", String(64), comment="whose place it takes, until OpenMeet was told"),
     Column("last_sequence", BigInteger, nullable=False),
     Column("last_event_at", BigInteger, comment="when the newest event was stored"),
     Column(

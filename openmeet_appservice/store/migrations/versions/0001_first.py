@@ -369,6 +369,12 @@ def upgrade() -> None:
         sa.Column("room_id", sa.String(length=255), nullable=True),
         sa.Column("room_version", sa.String(length=32), nullable=True),
         sa.Column("log_id", sa.String(length=64), nullable=False),
+        sa.Column(
+            "replaces",
+            sa.String(length=64),
+            nullable=True,
+            comment="whose place it takes, until OpenMeet was told",
+        ),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column(
             "last_event_at", sa.BigInteger(), nullable=True, comment="when the newest event was stored"
