@@ -54,6 +54,7 @@ async def serve_ours(url: str) -> int:
         database=database,
         wakeups=wakeups,
         storage_failed=lambda: None,
+        ephemeral=lambda _: None,
         now=lambda: time.time_ns() // 1_000_000,
     )
     return await _listen(app)

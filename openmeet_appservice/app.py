@@ -22,6 +22,7 @@ from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
 from openmeet_appservice.delivery import housekeeping, truncation
+from openmeet_appservice.delivery.ephemeral import Ephemeral
 from openmeet_appservice.delivery.notices import NoticeWorker
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.worker import DeliveryWorker
@@ -143,7 +144,7 @@ class Service:
         await self._start_reconciler(homeserver)
         client = await self._start_delivery()
         await self._start_provisioning(homeserver, client)
-        await self._start_intake(homeserver)
+        await self._start_intake(homeserver, client)
         # What was loaded until now stays for good: the garbage collector need not walk through it again.
         gc.collect()
         gc.freeze()
@@ -230,8 +231,18 @@ class Service:
         self._provisioning = await self._listen("the provisioning API", app, config.provisioning.listen)
         self._run("forgetting", self._forget(idempotency))
 
-    async def _start_intake(self, homeserver: Homeserver) -> None:
+    async def _start_intake(self, homeserver: Homeserver, client: GuardedClient) -> None:
         config = self._config
+        ephemeral = Ephemeral(
+            self._database,
+            client,
+            SecretBox(config.security.keys),
+            bot=bot_user_id(config),
+            now=now,
+            new_id=new_id,
+        )
+        ephemeral.start()
+        self._parts.push_async_callback(ephemeral.stop)
         control_room = ControlRoom(
             homeserver, self._database, config.homeserver.server_name, lambda: new_id("nonce"), now
         )
@@ -255,6 +266,7 @@ class Service:
             database=self._database,
             wakeups=self._wakeups,
             storage_failed=watch.rouse,
+            ephemeral=ephemeral.take,
             now=now,
         )
         await self._listen("Synapse", app, config.appservice.listen)

@@ -132,6 +132,12 @@ NOTICES_DROPPED = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+EPHEMERAL = Counter(
+    "openmeet_as_ephemeral_webhooks_total",
+    "Webhooks of typing and receipts, sent once each, by outcome; and rooms whose updates were dropped",
+    ["outcome"],
+    registry=REGISTRY,
+)
 BREAKER_OPENED = Counter(
     "openmeet_as_delivery_breaker_opened_total",
     "How often an endpoint was left alone because it failed in several rooms",

@@ -74,7 +74,7 @@ def build(
     size = len(head.encode()) + len(tail)
     items: list[str] = []
     for event in events:
-        item = _item(event, _sender(event.sender, puppets, bot))
+        item = _item(event, sender(event.sender, puppets, bot))
         size += len(item.encode()) + (1 if items else 0)
         if items and size > max_bytes:
             break
@@ -97,7 +97,8 @@ def _item(event: LoggedEvent, sender: Mapping[str, str | None]) -> str:
     return f'{text.removesuffix("}")},"event":{event.body}}}'
 
 
-def _sender(user_id: str, puppets: Mapping[str, Puppet], bot: str) -> dict[str, str | None]:
+def sender(user_id: str, puppets: Mapping[str, Puppet], bot: str) -> dict[str, str | None]:
+    """Return who a user id is, as the bodies of webhooks tell it."""
     puppet = puppets.get(user_id)
     if puppet is not None:
         kind, user, external_id = "puppet", puppet.user, puppet.external_id

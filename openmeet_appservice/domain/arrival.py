@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,6 +24,9 @@ CLAIM = "net.openmeet.claim"
 
 MAX_ID_BYTES = 255
 """The longest event or room id that Matrix allows."""
+
+_EPHEMERAL = ("ephemeral", "de.sorunome.msc2409.ephemeral")
+"""The names of the list of ephemeral elements; older Synapse knows only the second."""
 
 _CLASSES = {
     "m.room.message": "message",
@@ -103,11 +107,20 @@ def dumps(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"))
 
 
-def read_transaction(body: bytes) -> list[Arrival | Junk] | None:
-    """Read the elements of a transaction's ``events``; None where there is no such list.
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What a transaction holds: the elements of ``events``, and the ephemeral ones as they came."""
 
-    An element that cannot be taken apart (nested too deeply, a number of thousands of digits) is `Junk`
-    and spoils none of the others.
+    elements: list[Arrival | Junk]
+    ephemeral: list[Any]
+
+
+def read_transaction(body: bytes) -> Transaction | None:
+    """Read a transaction; None where there is no list ``events``.
+
+    Ephemeral elements have two names; of a transaction that carries both one is read. An element of
+    ``events`` that cannot be taken apart (nested too deeply, a number of thousands of digits) is `Junk` and
+    spoils none of the others.
 
     Raises
     ------
@@ -123,14 +136,22 @@ def read_transaction(body: bytes) -> list[Arrival | Junk] | None:
     return _read_exactly(body.decode())
 
 
-def _read_plain(parsed: Any) -> list[Arrival | Junk] | None:
+def _read_plain(parsed: Any) -> Transaction | None:
     events = parsed.get("events") if isinstance(parsed, dict) else None
     if not isinstance(events, list):
         return None
-    return [read_event(element, orjson.dumps(element).decode()) for element in events]
+    elements = [read_event(element, orjson.dumps(element).decode()) for element in events]
+    return Transaction(elements, _ephemeral(parsed))
 
 
-def _read_exactly(text: str) -> list[Arrival | Junk] | None:
+def _ephemeral(named: Mapping[str, Any]) -> list[Any]:
+    for name in _EPHEMERAL:
+        if isinstance(found := named.get(name), list) and found:
+            return found
+    return []
+
+
+def _read_exactly(text: str) -> Transaction | None:
     """Read what the fast parser refuses or would change, keeping the text of each element as it came.
 
     It turns integers of more than 64 bits into other numbers without a word, and refuses whole a
@@ -141,6 +162,7 @@ def _read_exactly(text: str) -> list[Arrival | Junk] | None:
         _value(text, at)
         return None
     events: list[Arrival | Junk] | None = None
+    others: dict[str, Any] = {}
     at = _skip(text, at + 1)
     while text[at : at + 1] != "}":
         key, at = _value(text, at)
@@ -150,12 +172,14 @@ def _read_exactly(text: str) -> list[Arrival | Junk] | None:
         if key == "events" and text[at : at + 1] == "[":
             events, at = _elements(text, at)
         else:
-            _, at = _value(text, at)
+            value, at = _value(text, at)
             events = None if key == "events" else events
+            if key in _EPHEMERAL:
+                others[key] = value
         at = _next_item("}", text, at)
     if _skip(text, at + 1) != len(text):
         raise ValueError("there is more after the end")
-    return events
+    return None if events is None else Transaction(events, _ephemeral(others))
 
 
 def read_event(element: Any, body: str | None = None) -> Arrival | Junk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -56,6 +57,7 @@ def build_app(
     database: Database,
     wakeups: Wakeups,
     storage_failed: Callable[[], None],
+    ephemeral: Callable[[list[Any]], None],
     now: Now,
     clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
@@ -65,6 +67,8 @@ def build_app(
     ----------
     storage_failed
         Called when a transaction could not be stored; see `intake.watch`.
+    ephemeral
+        Called with the ephemeral elements of each transaction that was.
     now, clock
         Milliseconds since the epoch; seconds that never go back.
     """
@@ -76,6 +80,7 @@ def build_app(
         bot=settings.bot,
         read_seconds=settings.read_seconds,
         storage_failed=storage_failed,
+        ephemeral=ephemeral,
         now=now,
         clock=clock,
     )

@@ -10,12 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from openmeet_appservice.domain.arrival import EVENT_CLASSES, Arrival, Junk, read_transaction
+from openmeet_appservice.domain.arrival import EVENT_CLASSES, Arrival, Junk, Transaction, read_transaction
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import ApiError, BadRequest, StoreError, Unavailable
 from openmeet_appservice.intake.answers import json_answer
@@ -64,6 +65,8 @@ class Transactions:
         How long a body may take to arrive.
     storage_failed
         Told when a transaction could not be stored.
+    ephemeral
+        Given the ephemeral elements of those that were, whatever they are.
     now, clock
         Milliseconds since the epoch; seconds that never go back.
     """
@@ -74,6 +77,7 @@ class Transactions:
     bot: str
     read_seconds: float
     storage_failed: Callable[[], None]
+    ephemeral: Callable[[list[Any]], None]
     now: Now
     clock: Callable[[], float]
 
@@ -104,10 +108,10 @@ class Transactions:
             body = await request.read()
         else:
             body = await read_body(request, self.read_seconds)
-        elements = await _elements(body)
+        transaction = await _transaction(body)
         del body
-        arrivals = [element for element in elements if isinstance(element, Arrival)]
-        junk = [element for element in elements if isinstance(element, Junk)]
+        arrivals = [element for element in transaction.elements if isinstance(element, Arrival)]
+        junk = [element for element in transaction.elements if isinstance(element, Junk)]
         txn_id = request.match_info["txn_id"]
         done = await self._store(txn_id, arrivals, junk)
         _count(done)
@@ -116,6 +120,9 @@ class Transactions:
             self.wakeups.wake("deliver")
         if done.recorded:
             self.wakeups.wake("reconcile")
+        if transaction.ephemeral:
+            # After the answer, and whatever comes of it.
+            asyncio.get_running_loop().call_soon(self.ephemeral, transaction.ephemeral)
 
     async def _store(self, txn_id: str, arrivals: list[Arrival], junk: list[Junk]) -> Appended:
         if not arrivals and not junk:
@@ -139,17 +146,17 @@ def _append(
     return done
 
 
-async def _elements(body: bytes) -> list[Arrival | Junk]:
+async def _transaction(body: bytes) -> Transaction:
     try:
         if len(body) < _LARGE:
-            elements = read_transaction(body)
+            transaction = read_transaction(body)
         else:
-            elements = await asyncio.to_thread(read_transaction, body)
+            transaction = await asyncio.to_thread(read_transaction, body)
     except ValueError:
         raise BadRequest("The body is not JSON.", code="M_NOT_JSON") from None
-    if elements is None:
+    if transaction is None:
         raise BadRequest("The body must be an object that holds the list `events`.", code="M_BAD_JSON")
-    return elements
+    return transaction
 
 
 def _count(done: Appended) -> None:

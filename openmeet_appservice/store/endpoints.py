@@ -208,13 +208,13 @@ def get(connection: Connection, owner: str, name: str) -> Endpoint | None:
     row = connection.execute(
         select(endpoints).where(endpoints.c.tenant == owner, endpoints.c.name == name)
     ).first()
-    return None if row is None else _with_tenants(connection, [_endpoint(row)])[0]
+    return None if row is None else _with_tenants(connection, [read_row(row)])[0]
 
 
 def by_key(connection: Connection, endpoint: EndpointKey) -> Endpoint | None:
     """Return the endpoint; its ``wanted.tenants`` is not read."""
     row = connection.execute(select(endpoints).where(is_endpoint(endpoint))).first()
-    return None if row is None else _endpoint(row)
+    return None if row is None else read_row(row)
 
 
 def list_page(connection: Connection, owner: str, *, limit: int, after: str | None = None) -> list[Endpoint]:
@@ -222,13 +222,13 @@ def list_page(connection: Connection, owner: str, *, limit: int, after: str | No
     query = select(endpoints).where(endpoints.c.tenant == owner).order_by(endpoints.c.name).limit(limit)
     if after is not None:
         query = query.where(endpoints.c.name > after)
-    return _with_tenants(connection, [_endpoint(row) for row in connection.execute(query)])
+    return _with_tenants(connection, [read_row(row) for row in connection.execute(query)])
 
 
 def list_all(connection: Connection) -> list[Endpoint]:
     """Return every endpoint, of whichever owner; their ``wanted.tenants`` are not read."""
     query = select(endpoints).order_by(endpoints.c.tenant, endpoints.c.name)
-    return [_endpoint(row) for row in connection.execute(query)]
+    return [read_row(row) for row in connection.execute(query)]
 
 
 def delete(connection: Connection, owner: str, name: str) -> bool:
@@ -400,7 +400,8 @@ def _values(endpoint: Endpoint) -> dict[str, object]:
     }
 
 
-def _endpoint(row: Row[Any]) -> Endpoint:
+def read_row(row: Row[Any]) -> Endpoint:
+    """Return the endpoint that a row holds; its ``wanted.tenants`` are not read."""
     return Endpoint(
         owner=row.tenant,
         ref=row.id,

@@ -37,6 +37,7 @@ class Intake:
     database: Database
     wakeups: Wakeups
     storage_failures: list[None] = field(default_factory=list)
+    ephemeral: list[Any] = field(default_factory=list)
 
     async def request(
         self, method: str, path: str, *, token: str | None = TOKEN, **more: Any
@@ -86,21 +87,31 @@ async def start_intake() -> AsyncIterator[StartIntake]:
     """Starts listeners: ``await start_intake(database, **settings)``."""
     stops: list[Callable[[], Awaitable[None]]] = []
 
-    async def start(database: Database, wakeups: Wakeups | None = None, **more: Any) -> Intake:
+    async def start(
+        database: Database, wakeups: Wakeups | None = None, *, ephemeral_fails: bool = False, **more: Any
+    ) -> Intake:
         failures: list[None] = []
+        ephemeral: list[Any] = []
+
+        def take(elements: list[Any]) -> None:
+            if ephemeral_fails:
+                raise LookupError("a fault of ours")
+            ephemeral.append(elements)
+
         wakeups = wakeups or Wakeups()
         app = build_app(
             settings(**more),
             database=database,
             wakeups=wakeups,
             storage_failed=lambda: failures.append(None),
+            ephemeral=take,
             now=lambda: 1_790_000_000_000,
         )
         server = TestServer(app)
         await server.start_server()
         http = ClientSession()
         stops.extend((http.close, server.close))
-        return Intake(app, str(server.make_url("")).rstrip("/"), http, database, wakeups, failures)
+        return Intake(app, str(server.make_url("")).rstrip("/"), http, database, wakeups, failures, ephemeral)
 
     yield start
     for stop in stops:

@@ -136,7 +136,8 @@ async def push(database: Database, *events: Any, now: int = 1000) -> Appended:
 
 
 async def push_body(database: Database, body: bytes, now: int = 1000) -> Appended:
-    elements = read_transaction(body) or []
+    transaction = read_transaction(body)
+    elements = transaction.elements if transaction else []
     arrivals = [element for element in elements if isinstance(element, Arrival)]
     junk = [element for element in elements if isinstance(element, Junk)]
     return await database.write(event_log.append, arrivals, junk, now=now, bot=BOT)
@@ -535,7 +536,9 @@ async def test_an_uncommitted_hold_is_waited_for(world: Database, migrated_url: 
         pytest.skip("SQLite lets nobody write meanwhile")
     replica = open_database(migrated_url)
     await world.write(add_room, "t1", "t1-new", None, "claimed")
-    arrivals: Sequence[Any] = read_transaction(json.dumps({"events": [event("$1", "!new")]}).encode()) or []
+    transaction = read_transaction(json.dumps({"events": [event("$1", "!new")]}).encode())
+    assert transaction is not None
+    arrivals: Sequence[Any] = transaction.elements
 
     def hold_slowly(connection: Connection) -> None:
         event_log.append(connection, arrivals, now=1, bot=BOT)
