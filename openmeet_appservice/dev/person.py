@@ -118,6 +118,15 @@ class Person:
         answer = await self._call("PUT", path, content)
         return str(answer["event_id"])
 
+    async def start_typing(self, room_id: str) -> None:
+        """Begin to type in the room."""
+        path = ["rooms", room_id, "typing", self.user_id]
+        await self._call("PUT", path, {"typing": True, "timeout": 30_000})
+
+    async def mark_read(self, room_id: str, event_id: str) -> None:
+        """Say that everything up to that event was read."""
+        await self._call("POST", ["rooms", room_id, "receipt", "m.read", event_id], {})
+
     async def messages(self, room_id: str, limit: int = 100) -> list[JsonObject]:
         """Return the newest *limit* events of the room that this person may see, oldest first."""
         path = ["rooms", room_id, "messages"]

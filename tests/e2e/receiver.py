@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.web.server import Listener
 
 from .waiting import LONG, until_true
+
+_GONE = "/gone"
 
 Mood = Literal["takes", "fails", "breaks", "waits"]
 
@@ -42,6 +44,16 @@ class Batch:
         return [event["sequence"] for event in self.data["events"]]
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Any other webhook that came, taken or not."""
+
+    webhook_id: str
+    type: str
+    data: Mapping[str, Any]
+    taken: bool
+
+
 @dataclass(slots=True)
 class Receiver:
     """Listens on *port* as long as it is up, and checks signatures as OpenMeet would."""
@@ -50,6 +62,7 @@ class Receiver:
     secret: str = field(default_factory=new_secret)
     mood: Mood = "takes"
     batches: list[Batch] = field(default_factory=list)
+    others: list[Told] = field(default_factory=list)
     _go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: int = 0
     _stand_in: StandIn | None = None
@@ -59,6 +72,11 @@ class Receiver:
     def url(self) -> str:
         """Where webhooks are to be sent."""
         return f"http://{LOOPBACK}:{self.port}/webhooks"
+
+    @property
+    def gone_url(self) -> str:
+        """Where every webhook is answered 410."""
+        return f"http://{LOOPBACK}:{self.port}{_GONE}"
 
     @property
     def stand_in(self) -> StandIn:
@@ -98,6 +116,17 @@ class Receiver:
                 for event in batch.data["events"]:
                     found.setdefault(event["event"]["event_id"], event)
         return [event for event in found.values() if kind in (None, event["event"]["type"])]
+
+    async def told(
+        self, kind: str, wanted: Callable[[Mapping[str, Any]], object] = lambda data: True
+    ) -> Mapping[str, Any]:
+        """Return the data of the first webhook of that type that was taken and is *wanted*, once it came."""
+
+        def look() -> list[Mapping[str, Any]]:
+            return [o.data for o in self.others if o.type == kind and o.taken and wanted(o.data)]
+
+        await until_true(look, f"{kind} comes")
+        return look()[0]
 
     def texts(self, room_id: str) -> list[str]:
         """Return what was said in a room, in the order in which it came here."""
@@ -149,14 +178,20 @@ class Receiver:
         @web.middleware
         async def notice(request: web.Request, handler: Handler) -> web.StreamResponse:
             raw = await request.read()
-            mood = self.mood
-            if mood == "waits":
+            if request.path == _GONE:
+                return web.Response(status=410)
+            mood, body = self.mood, orjson.loads(raw)
+            is_batch = body["type"] == "room.events"
+            if mood == "waits" and is_batch:
                 self._waiting += 1
                 await self._go_on.wait()
                 self._waiting -= 1
             taken = mood in ("takes", "waits")
-            data = orjson.loads(raw)["data"]
-            self.batches.append(Batch(request.headers.get("webhook-id", ""), raw, data, taken))
+            webhook_id = request.headers.get("webhook-id", "")
+            if is_batch:
+                self.batches.append(Batch(webhook_id, raw, body["data"], taken))
+            else:
+                self.others.append(Told(webhook_id, body["type"], body["data"], taken))
             if mood == "breaks" and request.transport is not None:
                 request.transport.abort()
             return await handler(request) if taken else web.Response(status=500)
