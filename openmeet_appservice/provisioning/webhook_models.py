@@ -97,6 +97,7 @@ class BacklogAnswer(AnswerModel):
     parked_rooms: int = Field(description="Those that have stopped until the endpoint is resumed.")
     events: int = Field(description="Counted in the thousand rooms that wait longest.")
     replay_events: int = Field(description="Queued to be sent again, by `replay` or `redrive`.")
+    notices: int = Field(description="Operational webhooks, such as `room.ready`, that it has not taken.")
     oldest_at: str | None
 
 
@@ -203,13 +204,14 @@ def shown(endpoint: Endpoint, tenant_id: str | None, header_names: list[str], *,
     )
 
 
-def shown_backlog(backlog: Backlog, events: int, replay_events: int) -> BacklogAnswer:
+def shown_backlog(backlog: Backlog, *, events: int, replay_events: int, notices: int) -> BacklogAnswer:
     """Return what the API shows of what waits."""
     return BacklogAnswer(
         rooms=backlog.waiting,
         parked_rooms=backlog.parked,
         events=events,
         replay_events=replay_events,
+        notices=notices,
         oldest_at=_moment(backlog.oldest),
     )
 

@@ -27,7 +27,7 @@ class DeliveryAnswer(AnswerModel):
 
     id: str
     at: str
-    tenant: str | None = Field(description="Whose events they were; null for a test of the platform's.")
+    tenant: str | None = Field(description="Whose events they were; null for what is about no tenant.")
     webhook_id: str = Field(description="The same on every try of the same webhook.")
     type: str
     room_id: str | None

@@ -26,7 +26,7 @@ from openmeet_appservice.provisioning.webhook_models import (
     shown,
     shown_backlog,
 )
-from openmeet_appservice.store import endpoints, lanes, replay_queue, tenants, waiting
+from openmeet_appservice.store import endpoints, lanes, notices, replay_queue, tenants, waiting
 from openmeet_appservice.store.endpoint_key import PLATFORM
 from openmeet_appservice.store.endpoints import Endpoint, Wanted
 from openmeet_appservice.store.tenants import Tenant
@@ -210,8 +210,9 @@ class Webhooks:
             tenant_id, found = find(connection, request)
             backlog = shown_backlog(
                 lanes.backlog(connection, found.key),
-                waiting.events(connection, found.key),
-                replay_queue.queued_events(connection, found.key),
+                events=waiting.events(connection, found.key),
+                replay_events=replay_queue.queued_events(connection, found.key),
+                notices=notices.count(connection, found.key),
             )
             return tenant_id, found, backlog
 

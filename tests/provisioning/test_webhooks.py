@@ -10,7 +10,8 @@ from typing import Any
 from cryptography.fernet import Fernet
 from sqlalchemy import Connection, text
 
-from openmeet_appservice.store import dead_letters, endpoints
+from openmeet_appservice.domain.webhook_types import OPERATIONAL, ROOM_READY
+from openmeet_appservice.store import dead_letters, endpoints, notices
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
@@ -48,7 +49,14 @@ async def test_a_secret_is_made_and_shown_once(api: Api) -> None:
     }
     again = await api.put(HOOK, {"url": URL})
     assert (again.status, again.json["secret"], again.json["etag"]) == (200, None, made.json["etag"])
-    nothing = {"rooms": 0, "parked_rooms": 0, "events": 0, "replay_events": 0, "oldest_at": None}
+    nothing = {
+        "rooms": 0,
+        "parked_rooms": 0,
+        "events": 0,
+        "replay_events": 0,
+        "notices": 0,
+        "oldest_at": None,
+    }
     assert (await api.get(HOOK)).json == made.json | {"backlog": nothing}
     assert await api.all("/tenants/t1/webhooks", 10) == [made.json]
 
@@ -302,3 +310,11 @@ async def test_a_repeated_key_sends_no_second_test(api: Api) -> None:
     first = await api.post(f"{HOOK}/test", None, Idempotency_Key="t")
     again = await api.post(f"{HOOK}/test", None, Idempotency_Key="t")
     assert (first.json, len(POSTED)) == (again.json, before + 1)
+
+
+async def test_operational_webhooks_can_be_chosen_and_what_waits_of_them_is_shown(api: Api) -> None:
+    chosen = ["room.ephemeral", *OPERATIONAL]
+    made = await api.put(HOOK, {"url": URL, "types": chosen})
+    assert (made.status, made.json["types"]) == (201, sorted(chosen))
+    await api.database.write(notices.add, "t1", ROOM_READY, {}, now=1, new_id=new_id)
+    assert (await api.get(HOOK)).json["backlog"]["notices"] == 1
