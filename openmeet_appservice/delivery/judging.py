@@ -71,6 +71,11 @@ def judge(connection: Connection, tried: Tried, *, random: float, new_id: NewId)
             return Judged(open_until=until)
 
 
+def is_failure(tried: Tried) -> bool:
+    """Tell whether the endpoint did not answer sensibly."""
+    return health(tried.answer, tried.now) is Health.FAILED
+
+
 def says_nothing_new(tried: Tried) -> bool:
     """Tell whether `judge` has nothing to write, as far as was known when it was claimed what to send."""
     endpoint = tried.endpoint

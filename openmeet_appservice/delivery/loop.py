@@ -69,6 +69,8 @@ class Loop(Generic[J]):
         Seconds between looks at the database when nothing wakes it.
     pause
         Seconds to wait when the database is away.
+    idle
+        Told when an endpoint has nothing under way any more.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Loop(Generic[J]):
         pause: float,
         now: Now,
         sleep: Callable[[float], Awaitable[None]],
+        idle: Callable[[EndpointKey], None] = lambda key: None,
     ) -> None:
         self._name = name
         self._take = take
@@ -94,6 +97,7 @@ class Loop(Generic[J]):
         self._pause = pause
         self._now = now
         self._sleep = sleep
+        self._idle = idle
         self._shares = Shares(slots)
         self._under_way: dict[asyncio.Task[None], J] = {}
         self._stirred = asyncio.Event()
@@ -167,6 +171,8 @@ class Loop(Generic[J]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._under_way.pop(task)
         self._shares.end(job.key)
+        if not self._shares.has(job.key):
+            self._idle(job.key)
         self._stirred.set()
 
     async def _guarded(self, job: J) -> None:

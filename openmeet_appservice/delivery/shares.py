@@ -35,6 +35,10 @@ class Shares:
         """How many slots nobody has."""
         return self._slots - sum(self._under_way.values())
 
+    def has(self, endpoint: EndpointKey) -> bool:
+        """Tell whether the endpoint has any slot."""
+        return endpoint in self._under_way
+
     def may_start(self, endpoint: EndpointKey) -> bool:
         """Tell whether the endpoint may take another slot now."""
         has = self._under_way.get(endpoint, 0)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from openmeet_appservice import errors
 from openmeet_appservice.delivery import report
 from openmeet_appservice.delivery.claim import Job, claim
-from openmeet_appservice.delivery.judging import judge, says_nothing_new
+from openmeet_appservice.delivery.judging import Tried, is_failure, judge, says_nothing_new
 from openmeet_appservice.delivery.loop import Claimed, Loop
 from openmeet_appservice.delivery.policy import Refused, Skip, Try, decide
 from openmeet_appservice.delivery.posting import Poster, Posting
@@ -28,6 +28,7 @@ from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.outbound.client import Answer, NoAnswer
 from openmeet_appservice.store import lanes
 from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.endpoint_key import EndpointKey
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.lanes import Lane
 from openmeet_appservice.store.secretbox import SecretBox
@@ -82,6 +83,7 @@ class DeliveryWorker:
         self._random = random
         self._new_id = new_id
         self._sleep = sleep
+        self._failed: set[EndpointKey] = set()
         self._loop = Loop(
             "delivery",
             self._take,
@@ -93,6 +95,8 @@ class DeliveryWorker:
             pause=settings.pause,
             now=now,
             sleep=sleep,
+            # What is claimed from then on is told of failures by the database.
+            idle=self._failed.discard,
         )
 
     def start(self) -> None:
@@ -142,18 +146,30 @@ class DeliveryWorker:
     async def _settle(self, result: Result) -> None:
         """Record what came of a try: first of the endpoint, so that its lane is not tried once too often."""
         lane, tried = result.job.lane, result.tried
-        if not says_nothing_new(tried):
-            random, new_id = self._random(), self._new_id
-            judged = await self._while_held(
-                lane, lambda: self._database.write(judge, tried, random=random, new_id=new_id)
-            )
-            report.judged(tried, judged)
-            if judged.disabled or judged.closed:
-                # The others are told; what else waits for it may go.
-                self._wakeups.wake("notify")
+        if tried.endpoint.key in self._failed or not says_nothing_new(tried):
+            await self._judge(lane, tried)
         held = await self._commit(lane, partial(record, result=result, new_id=self._new_id))
         report.recorded(result, held=held)
         if held and isinstance(result.decision, Refused | Skip):
+            self._wakeups.wake("notify")
+
+    async def _judge(self, lane: Lane, tried: Tried) -> None:
+        """Record what the try says of the endpoint.
+
+        A batch that was claimed before a failure does not know of it. So failures are kept in mind while
+        anything is under way: the next success has to be written down, or what fails now and then would
+        look like what always fails.
+        """
+        random, new_id = self._random(), self._new_id
+        self._failed.discard(tried.endpoint.key)
+        judged = await self._while_held(
+            lane, lambda: self._database.write(judge, tried, random=random, new_id=new_id)
+        )
+        report.judged(tried, judged)
+        if is_failure(tried):
+            self._failed.add(tried.endpoint.key)
+        if judged.disabled or judged.closed:
+            # The others are told; what else waits for it may go.
             self._wakeups.wake("notify")
 
     async def _commit(self, lane: Lane, do: Write) -> bool:

@@ -182,6 +182,33 @@ async def test_failures_in_several_rooms_open_the_breaker_and_a_probe_closes_it(
     assert (await endpoint(world)).breaker == breaker.CLOSED
 
 
+async def test_successes_between_failures_keep_the_breaker_closed_whenever_they_were_claimed(
+    world: Any,
+) -> None:
+    rooms = [f"!r{n}" for n in range(2 * breaker.FAILURES + 2)]
+    gates = {room: asyncio.Event() for room in rooms}
+
+    async def answer(got: Any) -> int:
+        await gates[got.room].wait()
+        return 500 if rooms.index(got.room) % 2 == 0 else 200
+
+    world.receiver.answer = answer
+    for room in rooms:
+        await world.add_room(room)
+        await world.say(room, "hello")
+    world.worker()
+    # All are on their way before anything is known of the endpoint.
+    await world.until(lambda: len(world.receiver.received) == len(rooms))
+    for number, room in enumerate(rooms):
+        gates[room].set()
+        if number % 2 == 0:
+            await world.until_tried(room, 1)
+        else:
+            await world.until_idle(room)
+    found = await endpoint(world)
+    assert (found.breaker, found.breaker_failures) == (breaker.CLOSED, 0)
+
+
 async def test_both_secrets_sign_until_the_overlap_ends(world: Any) -> None:
     world.worker()
     found = await endpoint(world)
