@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 from benchmarks.delivery_proof.proof import Options, Outcome, prove
 from benchmarks.delivery_proof.scenario import Scale
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="with SIGKILL, of one process each")
     parser.add_argument("--restarts", type=int, help="of the database server (sqlite 0, postgresql 10)")
     parser.add_argument("--outages", type=int, default=2, help="of a whole endpoint, for some seconds")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the processes' logs there")
     given = parser.parse_args()
     is_sqlite = given.database == "sqlite"
     replicas = given.replicas or (1 if is_sqlite else 3)
@@ -42,6 +44,7 @@ def main() -> int:
         kills=given.kills,
         restarts=restarts,
         outages=given.outages,
+        logs=given.logs,
     )
     outcome = asyncio.run(prove(options))
     print(table(outcome))

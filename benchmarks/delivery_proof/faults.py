@@ -14,6 +14,10 @@ LAST = 4
 """How often in a row a batch is not taken at most."""
 
 
+FIRST, AGAIN = 0.08, 0.4
+"""How likely a batch is unlucky when it comes for the first time, and when it comes again."""
+
+
 class Kind(Enum):
     """What can happen to a request."""
 
@@ -60,7 +64,7 @@ def treat(
         return TAKEN
     chance = random.Random(f"{seed} {endpoint} {room_id} {first} {events} {tries}")
     # What was unlucky once is more often so again, else no batch would ever be refused three times.
-    if chance.random() > (0.5 if tries else 0.12):
+    if chance.random() > (AGAIN if tries else FIRST):
         return TAKEN
     kind = chance.random()
     if kind < 0.15:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -57,6 +58,8 @@ class Options:
     kills: int
     restarts: int
     outages: int
+    logs: Path | None = None
+    """A folder to keep the processes' logs in."""
 
 
 @dataclass(slots=True)
@@ -125,34 +128,29 @@ class World:
 
 @contextlib.asynccontextmanager
 async def open_world(
-    database: str,
+    server: Server,
     *,
     replicas: int,
     rooms: dict[str, Room],
     platform: bool = True,
     treat: Treat = take_all,
     settings: dict[str, str] | None = None,
-    postgresql_url: str | None = None,
 ) -> AsyncIterator[World]:
     """Everything that a run needs; at the end no process is left.
 
     Parameters
     ----------
+    server
+        Its database is empty.
     platform
         Whether there is a platform endpoint besides one for each tenant.
     treat
         What the receiver does.
     settings
         Of the replicas, besides those that make waits short.
-    postgresql_url
-        An empty database to use instead of a server of our own.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omas-proof-")))
-        if postgresql_url is None:
-            server = stack.enter_context(open_server(database, folder))
-        else:
-            server = Server(postgresql_url)
         session = await stack.enter_async_context(ClientSession())
         owners: dict[str, str | None] = {room.tenant: room.tenant for room in rooms.values()}
         if platform:
@@ -164,13 +162,8 @@ async def open_world(
         homeserver = StandIn()
         await homeserver.start()
         stack.push_async_callback(homeserver.stop)
-        (folder / "service").mkdir()
         made = make_replicas(
-            folder / "service",
-            replicas,
-            homeserver_url=homeserver.url,
-            database_url=server.url,
-            settings=settings,
+            folder, replicas, homeserver_url=homeserver.url, database_url=server.url, settings=settings
         )
         for replica in made:
             stack.callback(replica.kill)
@@ -184,9 +177,17 @@ async def open_world(
 
 async def prove(options: Options) -> Outcome:
     """Run it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="omas-db-") as folder,
+        open_server(options.database, Path(folder)) as server,
+    ):
+        return await _prove(options, server)
+
+
+async def _prove(options: Options, server: Server) -> Outcome:
     started = time.monotonic()
     async with open_world(
-        options.database,
+        server,
         replicas=options.replicas,
         rooms=make_rooms(options.scale),
         treat=partial(_treat, options.seed),
@@ -208,6 +209,8 @@ async def prove(options: Options) -> Outcome:
         for replica in world.replicas:
             await replica.terminate()
             troubles += [f"{replica.name} ended by itself: {code}" for code in replica.ended_by_itself]
+            if options.logs is not None:
+                shutil.copy(replica.log, options.logs)
         return Outcome(
             verdict=world.judge.verdict(),
             seconds=time.monotonic() - started,
@@ -249,10 +252,10 @@ async def _finish(world: World, work: list[asyncio.Task[None]]) -> list[str]:
 async def _push(world: World, pusher: Pusher, options: Options) -> None:
     ahead = min(AHEAD, options.scale.events // 4)
     for transaction in transactions(options.seed, options.scale, world.rooms):
+        await pusher.push(transaction)
         # Each goes to two endpoints.
         while world.judge.expected - world.judge.arrived > ahead * 2:
             await asyncio.sleep(0.02)
-        await pusher.push(transaction)
 
 
 async def _strike(world: World, options: Options, fell: Counter[Blow]) -> None:

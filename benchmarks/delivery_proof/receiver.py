@@ -52,6 +52,10 @@ class Receiver:
     treated: Counter[Kind] = field(default_factory=Counter)
     down: set[str] = field(default_factory=set)
     """Endpoints that answer nothing but 503 for now."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, requests that have come in wait for their answers."""
+    waiting: int = 0
+    """How many wait there."""
     stray: int = 0
     """How many requests came that are none of ours: a redirect that was followed, say."""
     _tries: Counter[str] = field(default_factory=Counter)
@@ -69,6 +73,7 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen."""
+        self.gate.set()
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -96,6 +101,9 @@ class Receiver:
             signed=is_signed(self.secrets[endpoint], raw, http.headers),
         )
         self.judge.came(request)
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
         if endpoint in self.down:
             self.judge.answering(request, Outcome.FAILED)
             return web.Response(status=503)

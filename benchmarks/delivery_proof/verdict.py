@@ -194,13 +194,14 @@ class Judge:
         self._faults: Counter[Fault] = Counter()
         self._examples: list[str] = []
         self._told: Counter[Fault] = Counter()
+        self._requests: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self.arrived = 0
         """How many events were taken so far, counted once for each endpoint."""
 
     def came(self, request: Request) -> None:
         """Take note of a request that has come in whole."""
-        self._counts["requests"] += 1
+        self._requests[request.endpoint] += 1
         if not request.signed:
             self._fault(Fault.UNSIGNED, request, "")
         lane = self._lanes.get((request.endpoint, request.room_id))
@@ -242,6 +243,14 @@ class Judge:
             case Outcome.REFUSED:
                 batch.refusals += 1
 
+    def requests_to(self, endpoint: str) -> int:
+        """Return how many requests came to an endpoint."""
+        return self._requests[endpoint]
+
+    def taken_by(self, endpoint: str) -> int:
+        """Return how many events an endpoint took."""
+        return sum(lane.taken for (name, _), lane in self._lanes.items() if name == endpoint)
+
     @property
     def expected(self) -> int:
         """How many events are to arrive, counted once for each endpoint, as far as sent."""
@@ -261,7 +270,8 @@ class Judge:
             examples=tuple(examples),
             events=self.expected,
             arrived=self.arrived,
-            **{name: self._counts[name] for name in ("requests", "repeats", "needless", "late", "splits")},
+            requests=self._requests.total(),
+            **{name: self._counts[name] for name in ("repeats", "needless", "late", "splits")},
         )
 
     def _compare(self, request: Request, room: Room) -> None:

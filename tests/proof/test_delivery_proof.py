@@ -72,7 +72,7 @@ def test_the_seed_chooses_what_is_said() -> None:
 
 
 def test_events_come_twice_and_transaction_ids_begin_again() -> None:
-    scale = Scale(2, 7, 20_000)
+    scale = Scale(2, 7, 10_000)
     said = list(transactions(1, scale, make_rooms(scale)))
     ids = [event["event_id"] for each in said for event in each.events]
     assert len(ids) > len(set(ids)) == scale.events
