@@ -57,6 +57,8 @@ class Arrival:
         `MARK` of its content.
     target
         The state key of an ``m.room.member``.
+    age
+        ``unsigned.age``: how many milliseconds ago it was sent, by Synapse's clock.
     """
 
     event_id: str
@@ -68,6 +70,7 @@ class Arrival:
     room_version: str | None = None
     mark: str | None = None
     target: str | None = None
+    age: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,8 @@ def read_event(element: Any, body: str | None = None) -> Arrival | Junk:
     if not isinstance(content, dict):
         content = {}
     state_key = element.get("state_key")
+    unsigned = element.get("unsigned")
+    age = unsigned.get("age") if isinstance(unsigned, dict) else None
     is_create = kind == "m.room.create"
     return Arrival(
         event_id=element["event_id"],
@@ -206,6 +211,7 @@ def read_event(element: Any, body: str | None = None) -> Arrival | Junk:
         room_version=_text(content.get("room_version")) or "1" if is_create else None,
         mark=_text(content.get(MARK)) or None,
         target=_text(state_key) if kind == "m.room.member" and isinstance(state_key, str) else None,
+        age=age if type(age) is int else None,
     )
 
 
