@@ -93,6 +93,8 @@ def _item(event: LoggedEvent, sender: Mapping[str, str | None]) -> str:
     facts: dict[str, object] = {"sequence": event.sequence, "origin": event.origin, "sender": sender}
     if event.type == ENCRYPTED:
         facts["encrypted"] = True
+    if event.repaired_after is not None:
+        facts |= {"repaired": True, "after_event_id": event.repaired_after or None}
     text = dumps(facts)
     return f'{text.removesuffix("}")},"event":{event.body}}}'
 

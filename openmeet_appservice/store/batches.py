@@ -67,13 +67,18 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event of the log. *body* is its JSON text."""
+    """An event of the log. *body* is its JSON text.
+
+    *repaired_after* is None for what Synapse pushed; for what gap repair added it is the event that it comes
+    after in the room's history, empty for none.
+    """
 
     sequence: int
     origin: str
     sender: str
     type: str
     body: str
+    repaired_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,7 @@ def events_of(connection: Connection, lane: Lane, part: Part | None = None) -> I
                 room_events.c.sender,
                 room_events.c.type,
                 room_events.c.body,
+                room_events.c.repaired_after,
             )
             .where(
                 room_events.c.tenant == lane.tenant,

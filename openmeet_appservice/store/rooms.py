@@ -73,6 +73,8 @@ def claim(
             lock_alias=lock_alias,
             log_id=new_id("log"),
             last_sequence=0,
+            # There is nothing yet that gap repair could find missing.
+            checked_at=now,
             created_at=now,
         )
     )

@@ -193,15 +193,36 @@ rooms = Table(
         String(255),
         comment="the log holds everything of the room's history up to this event",
     ),
-    Column("checked_at", BigInteger, nullable=False, default=0, comment="when gap repair saw it complete"),
-    Column("check_lease_until", BigInteger, comment="until when somebody is checking it"),
+    Column(
+        "checked_at",
+        BigInteger,
+        default=0,
+        comment="when gap repair looked at it last; 0: never; NULL: it rests for good",
+    ),
+    Column(
+        "check_lease_until",
+        BigInteger,
+        comment="until when somebody is checking it, or it is left alone; once that is past it is due",
+    ),
+    Column("check_error", String(64), comment="why it could not be read the last time: an errcode"),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("room_id"),
-    Index("ix_rooms_checked_at", "checked_at"),
     Index("ix_rooms_entity", "tenant", "entity_ref"),
     Index("ix_rooms_claim", "claim"),
     Index("ix_rooms_alias", "alias"),
+)
+Index(
+    "ix_rooms_checked_at",
+    rooms.c.checked_at,
+    sqlite_where=text("state = 'open'"),
+    postgresql_where=text("state = 'open'"),
+)
+Index(
+    "ix_rooms_check_lease",
+    rooms.c.check_lease_until,
+    sqlite_where=text("check_lease_until IS NOT NULL"),
+    postgresql_where=text("check_lease_until IS NOT NULL"),
 )
 Index(
     "uq_rooms_in_use",

@@ -81,6 +81,14 @@ def test_senders_who_are_no_puppet(sender: str, kind: str) -> None:
     assert found == {"user_id": sender, "kind": kind, "user": None, "external_id": None}
 
 
+@pytest.mark.parametrize(("stored", "told"), [("$before", "$before"), ("", None)])
+def test_what_gap_repair_added_says_so(stored: str, told: str | None) -> None:
+    added = LoggedEvent(2, "matrix", "@x:y", "m.room.message", "{}", stored)
+    plain, repaired = json.loads(body_of(event(1), added))["data"]["events"]
+    assert not plain.keys() & {"repaired", "after_event_id"}
+    assert (repaired["repaired"], repaired["after_event_id"]) == (True, told)
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from openmeet_appservice.store import batches
 from openmeet_appservice.store.batches import Batch, LoggedEvent, Prepared, Puppet, Route
@@ -217,6 +217,13 @@ async def test_it_is_known_of_which_replay_a_batch_is_and_whether_one_waits(stor
     found = await store.read(batches.prepare, "t1", "e", ["a", "b"])
     assert (found["a"].batch, found["a"].replaying) == (batch, True)
     assert (found["b"].batch, found["b"].replaying) == (None, False)
+
+
+async def test_what_gap_repair_added_is_told(store: Database) -> None:
+    repaired = update(room_events).where(room_events.c.sequence == 120).values(repaired_after="$before")
+    await store.write(lambda connection: connection.execute(repaired))
+    [event] = await store.read(lambda c: list(batches.events_of(c, lane(acked=119))))
+    assert event.repaired_after == "$before"
 
 
 async def test_only_the_tenants_own_puppets_are_known(store: Database) -> None:

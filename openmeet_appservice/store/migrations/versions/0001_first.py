@@ -385,16 +385,45 @@ def upgrade() -> None:
             nullable=True,
             comment="the log holds everything of the room's history up to this event",
         ),
-        sa.Column("checked_at", sa.BigInteger(), nullable=False, comment="when gap repair saw it complete"),
         sa.Column(
-            "check_lease_until", sa.BigInteger(), nullable=True, comment="until when somebody is checking it"
+            "checked_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when gap repair looked at it last; 0: never; NULL: it rests for good",
+        ),
+        sa.Column(
+            "check_lease_until",
+            sa.BigInteger(),
+            nullable=True,
+            comment="until when somebody is checking it, or it is left alone; once that is past it is due",
+        ),
+        sa.Column(
+            "check_error",
+            sa.String(length=64),
+            nullable=True,
+            comment="why it could not be read the last time: an errcode",
         ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_rooms")),
         sa.UniqueConstraint("room_id", name=op.f("uq_rooms_room_id")),
     )
     op.create_index("ix_rooms_alias", "rooms", ["alias"], unique=False)
-    op.create_index("ix_rooms_checked_at", "rooms", ["checked_at"], unique=False)
+    op.create_index(
+        "ix_rooms_check_lease",
+        "rooms",
+        ["check_lease_until"],
+        unique=False,
+        sqlite_where=sa.text("check_lease_until IS NOT NULL"),
+        postgresql_where=sa.text("check_lease_until IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_rooms_checked_at",
+        "rooms",
+        ["checked_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
     op.create_index("ix_rooms_claim", "rooms", ["claim"], unique=False)
     op.create_index("ix_rooms_entity", "rooms", ["tenant", "entity_ref"], unique=False)
     op.create_index(
