@@ -73,6 +73,18 @@ def _epoch_milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _nobody_asked() -> None:
+    """Do nothing."""
+
+
+def _is_about_us(error: HomeserverError) -> bool:
+    """Tell whether a 5xx says that the homeserver does not reach us (specification, *pinging*)."""
+    return isinstance(error, HomeserverRefused) and error.errcode in _PING_FAILURES
+
+
+_PING_FAILURES = frozenset({"M_BAD_STATUS", "M_CONNECTION_FAILED", "M_CONNECTION_TIMEOUT"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     """One request as every attempt makes it; *limit* is in seconds."""
@@ -104,6 +116,9 @@ class MatrixApi(HTTPAPI):
     sleep, random_number, monotonic, now
         Wait some seconds; a number in [0, 1); a clock in seconds that never goes back; milliseconds
         since the epoch.
+    in_trouble
+        Called when an attempt shows that the homeserver is away or has failed inside: the connection was
+        refused or broke, or the answer is 500 or above. A request that is merely slow shows nothing.
     """
 
     def __init__(
@@ -118,6 +133,7 @@ class MatrixApi(HTTPAPI):
         random_number: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], int] = _epoch_milliseconds,
+        in_trouble: Callable[[], None] = _nobody_asked,
     ) -> None:
         if not tokens:
             raise ValueError("at least one token is needed")
@@ -129,6 +145,7 @@ class MatrixApi(HTTPAPI):
         self._random = random_number
         self._monotonic = monotonic
         self._now = now
+        self._in_trouble = in_trouble
         # The whole of an attempt is limited in `_attempt`; aiohttp's own total would include it twice.
         self._http_timeout = ClientTimeout(total=None, sock_connect=self.limits.connect)
 
@@ -266,8 +283,14 @@ class MatrixApi(HTTPAPI):
             ) as response:
                 body = await response.read()
         except ClientError as error:
+            self._in_trouble()
             raise HomeserverUnreachable(f"{type(error).__name__}: {error}") from error
-        return read_answer(response.status, response.headers, body, self._now()), response
+        try:
+            return read_answer(response.status, response.headers, body, self._now()), response
+        except HomeserverError as error:
+            if response.status >= 500 and not _is_about_us(error):
+                self._in_trouble()
+            raise
 
     def _full_path(self, path: PathBuilder | str) -> str:
         """Join the base path and *path* as they are.

@@ -100,6 +100,18 @@ class TimelineCalls(Calls):
         answer = await self._api.call("messages", Method.GET, path, query=query, as_user=as_user)
         return MessagesPage(member(answer, "chunk", list), member(answer, "start", str), answer.get("end"))
 
+    async def token_behind(self, room_id: str, event_id: str, as_user: str | None = None) -> str:
+        """Return the token from which `messages` goes forwards with what comes after an event.
+
+        Raises
+        ------
+        HomeserverRefused
+            404 ``M_NOT_FOUND`` when there is no such event or the reader may not see it.
+        """
+        path = Path.v3.rooms[room_id].context[event_id]
+        answer = await self._api.call("context", Method.GET, path, query={"limit": "0"}, as_user=as_user)
+        return member(answer, "end", str)
+
     async def event(self, room_id: str, event_id: str, as_user: str | None = None) -> JsonObject:
         """Return one event.
 

@@ -196,6 +196,7 @@ async def make_api(stand_in: StandIn, fake_time: FakeTime) -> AsyncIterator[Call
                 random_number=lambda: 0.5,
                 monotonic=fake_time.monotonic,
                 now=lambda: 1_795_377_600_000,  # 2026-11-22T20:00:00Z
+                in_trouble=options.get("in_trouble", lambda: None),
             )
 
         yield make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -306,3 +307,42 @@ def test_a_client_without_a_token_is_a_mistake() -> None:
 
 def test_transaction_ids_differ() -> None:
     assert len({new_txn_id() for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        pytest.param(IS_BOT, False, id="all is well"),
+        pytest.param(says(404, {"errcode": "M_NOT_FOUND", "error": ""}), False, id="a refusal"),
+        pytest.param(hangs, False, id="slow"),
+        pytest.param(resets, True, id="broken"),
+        pytest.param(page(502), True, id="a proxy without a homeserver"),
+        pytest.param(says(500, {"errcode": "M_UNKNOWN", "error": ""}), True, id="failed inside"),
+        pytest.param(says(502, {"errcode": "M_CONNECTION_FAILED", "error": ""}), False, id="about us"),
+    ],
+)
+async def test_what_suggests_that_it_was_restarted(
+    answer: Answer, trouble: bool, stand_in: StandIn, make_api: MakeApi
+) -> None:
+    seen: list[bool] = []
+    stand_in.will(answer)
+    api = make_api(
+        retries=RetryPolicy(attempts=1),
+        limits=TimeLimits(total=0.2),
+        in_trouble=lambda: seen.append(True),
+    )
+    with contextlib.suppress(HomeserverRefused, HomeserverUnreachable):
+        await Homeserver(api, "om").whoami()
+    assert bool(seen) is trouble
+
+
+async def test_nobody_listening_suggests_it_as_well(make_api: MakeApi) -> None:
+    seen: list[bool] = []
+    api = make_api(
+        url=f"http://127.0.0.1:{ports.any_free_port()}",
+        retries=RetryPolicy(attempts=1),
+        in_trouble=lambda: seen.append(True),
+    )
+    with pytest.raises(HomeserverUnreachable):
+        await Homeserver(api, "om").whoami()
+    assert seen

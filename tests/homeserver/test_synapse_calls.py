@@ -188,6 +188,29 @@ async def test_messages(homeserver: Homeserver, room_version: str) -> None:
 
 
 @both_versions
+async def test_history_is_read_on_from_behind_an_event(homeserver: Homeserver, room_version: str) -> None:
+    room = await room_of(homeserver, room_version)
+    said = [
+        await homeserver.send(
+            room, "m.room.message", new_txn_id(), {"msgtype": "m.text", "body": str(number)}
+        )
+        for number in range(5)
+    ]
+    token = await homeserver.token_behind(room, said[1])
+    page = await homeserver.messages(room, from_=token, direction="f", limit=2)
+    assert [event["event_id"] for event in page.events] == said[2:4]
+    assert all(event["room_id"] == room and event["unsigned"]["age"] >= 0 for event in page.events)
+    page = await homeserver.messages(room, from_=page.end, direction="f", limit=2)
+    assert [event["event_id"] for event in page.events] == said[4:]
+    token = await homeserver.token_behind(room, said[-1])
+    page = await homeserver.messages(room, from_=token, direction="f")
+    assert (page.events, page.end) == ([], None)
+    with pytest.raises(HomeserverRefused) as caught:
+        await homeserver.token_behind(room, "$nothing")
+    assert (caught.value.status, caught.value.errcode) == (404, "M_NOT_FOUND")
+
+
+@both_versions
 async def test_history_is_read_page_by_page(homeserver: Homeserver, room_version: str) -> None:
     room = await room_of(homeserver, room_version)
     for number in range(5):
