@@ -175,6 +175,12 @@ class RoomsConfig(Section):
     )
 
 
+class RepairConfig(Section):
+    """How events are found that Synapse did not push."""
+
+    max_age: PositiveDuration = timedelta(hours=24)
+
+
 class WebhooksConfig(Section):
     """How events are delivered to OpenMeet."""
 
@@ -213,5 +219,6 @@ class Config(Section):
     security: SecurityConfig
     users: UsersConfig = UsersConfig()
     rooms: RoomsConfig = RoomsConfig()
+    repair: RepairConfig = RepairConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     logging: LoggingConfig = LoggingConfig()
