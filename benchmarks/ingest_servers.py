@@ -25,6 +25,7 @@ from benchmarks.pushing import BOT, HS_TOKEN, ROOMS, SERVER, TENANT, room_id
 from openmeet_appservice.domain.kinds import Access
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.intake.app import IntakeSettings, build_app
+from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import open_database
 from openmeet_appservice.store.tables import endpoints, rooms, tenants
@@ -55,6 +56,7 @@ async def serve_ours(url: str) -> int:
         wakeups=wakeups,
         storage_failed=lambda: None,
         ephemeral=lambda _: None,
+        suspicion=Suspicion(),
         now=lambda: time.time_ns() // 1_000_000,
     )
     return await _listen(app)

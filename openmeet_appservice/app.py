@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from openmeet_appservice import __version__, errors, metrics
 from openmeet_appservice.chat.sending import Sending
@@ -32,6 +32,7 @@ from openmeet_appservice.intake.app import IntakeSettings
 from openmeet_appservice.intake.app import build_app as build_intake
 from openmeet_appservice.intake.control_room import ControlRoom
 from openmeet_appservice.intake.housekeeping import keep_tidy
+from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.ops.health import Health
 from openmeet_appservice.ops.listener import build_ops_app
@@ -39,7 +40,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import endpoints, lanes, messages, notices, replay_queue, resealing
+from openmeet_appservice.store import endpoints, lanes, messages, notices, repair, replay_queue, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.endpoints import STATES
 from openmeet_appservice.store.filelock import FileLock
@@ -53,6 +54,7 @@ from openmeet_appservice.wiring import (
     api_routes,
     bot_user_id,
     build_reconciler,
+    build_repair,
     database_answers,
     now,
     open_database,
@@ -101,6 +103,7 @@ class Service:
         self._health = Health(partial(database_answers, self._database))
         self._parts = AsyncExitStack()
         self._failed = asyncio.Event()
+        self._suspicion = Suspicion()
         self._provisioning: Listener | None = None
 
     @property
@@ -138,13 +141,18 @@ class Service:
         parts.push_async_callback(self._wakeups.stop)
         session = open_session(USER_AGENT)
         parts.push_async_callback(session.close)
-        homeserver = Homeserver(
-            MatrixApi(config.homeserver.url, config.appservice.as_tokens, session), config.appservice.id
+        api = MatrixApi(
+            config.homeserver.url,
+            config.appservice.as_tokens,
+            session,
+            in_trouble=lambda: self._suspicion.suspect("homeserver"),
         )
+        homeserver = Homeserver(api, config.appservice.id)
         await self._start_reconciler(homeserver)
         client = await self._start_delivery()
         await self._start_provisioning(homeserver, client)
-        await self._start_intake(homeserver, client)
+        watch = await self._start_intake(homeserver, client)
+        await self._start_repair(session, watch)
         # What was loaded until now stays for good: the garbage collector need not walk through it again.
         gc.collect()
         gc.freeze()
@@ -231,7 +239,7 @@ class Service:
         self._provisioning = await self._listen("the provisioning API", app, config.provisioning.listen)
         self._run("forgetting", self._forget(idempotency))
 
-    async def _start_intake(self, homeserver: Homeserver, client: GuardedClient) -> None:
+    async def _start_intake(self, homeserver: Homeserver, client: GuardedClient) -> Watch:
         config = self._config
         ephemeral = Ephemeral(
             self._database,
@@ -267,11 +275,20 @@ class Service:
             wakeups=self._wakeups,
             storage_failed=watch.rouse,
             ephemeral=ephemeral.take,
+            suspicion=self._suspicion,
             now=now,
         )
         await self._listen("Synapse", app, config.appservice.listen)
         self._run("watch", watch.run())
         self._run("housekeeping", keep_tidy(self._database, now=now, sleep=asyncio.sleep))
+        return watch
+
+    async def _start_repair(self, session: ClientSession, watch: Watch) -> None:
+        if self._database.dialect == "sqlite":
+            # Nobody else can be at work, so what a killed process held is free.
+            await self._database.write(repair.release_all, now=now())
+        repairs = build_repair(self._config, self._database, session, self._wakeups, self._suspicion, watch)
+        self._run("gap repair", repairs.run())
 
     async def _listen(
         self, name: str, app: web.Application, address: Address, *, drain: float = DRAIN
@@ -347,8 +364,9 @@ class Service:
                 states = Counter(one.state for one in await self._database.read(endpoints.list_all))
                 for state in STATES:
                     metrics.ENDPOINTS.labels(state).set(states[state])
-                waiting = backlog.oldest
-                metrics.DELIVERY_OLDEST_AGE.set(0 if waiting is None else max(0, now() - waiting) / 1000)
+                checked = await self._database.read(repair.oldest)
+                metrics.REPAIR_OLDEST_CHECK.set(_age(checked))
+                metrics.DELIVERY_OLDEST_AGE.set(_age(backlog.oldest))
             except errors.DatabaseUnavailable as error:
                 log.debug("the gauges wait for the database: %s", error)
             if reconciler.trouble is None:
@@ -356,6 +374,11 @@ class Service:
             else:
                 self._health.degrade("homeserver", reconciler.trouble)
             await asyncio.sleep(GAUGES_EVERY)
+
+
+def _age(at: int | None) -> float:
+    """Return how many seconds have passed since *at*, 0 for None."""
+    return 0 if at is None else max(0, now() - at) / 1000
 
 
 async def run(config: Config) -> int:

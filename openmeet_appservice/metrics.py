@@ -47,6 +47,29 @@ HELD_DROPPED = Counter(
     registry=REGISTRY,
 )
 
+REPAIR_SUSPICIONS = Counter(
+    "openmeet_as_repair_suspicions_total",
+    "Signs that the homeserver may have lost events, by what the sign was",
+    ["reason"],
+    registry=REGISTRY,
+)
+REPAIR_CHECKS = Counter(
+    "openmeet_as_repair_checks_total",
+    "Rooms that gap repair has compared with their history, by what came of it",
+    ["result"],
+    registry=REGISTRY,
+)
+REPAIRED_EVENTS = Counter(
+    "openmeet_as_repaired_events_total",
+    "Events that gap repair added to the event log, because the homeserver never pushed them",
+    registry=REGISTRY,
+)
+REPAIR_OLDEST_CHECK = Gauge(
+    "openmeet_as_repair_oldest_check_age_seconds",
+    "Time since the room was compared with its history that waits the longest for it",
+    registry=REGISTRY,
+)
+
 # -- to Synapse
 
 HOMESERVER_REQUESTS = Counter(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
+from aiohttp import ClientSession
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
@@ -18,7 +19,11 @@ from openmeet_appservice.config import Config
 from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
-from openmeet_appservice.homeserver import Homeserver, new_txn_id
+from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, new_txn_id
+from openmeet_appservice.intake.gap_repair import GapRepair, RepairSettings
+from openmeet_appservice.intake.room_check import RoomCheck
+from openmeet_appservice.intake.suspicion import Suspicion
+from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
@@ -114,6 +119,41 @@ def build_reconciler(
         rooms=room_settings(config),
     )
     return Reconciler(database, homeserver, wakeups, settings)
+
+
+def build_repair(
+    config: Config,
+    database: Database,
+    session: ClientSession,
+    wakeups: Wakeups,
+    suspicion: Suspicion,
+    watch: Watch,
+) -> GapRepair:
+    """Return gap repair, not started.
+
+    It has a client of its own: how its requests fail it judges by itself, and it does not insist.
+    """
+    api = MatrixApi(
+        config.homeserver.url,
+        config.appservice.as_tokens,
+        session,
+        retries=RetryPolicy(attempts=2, budget=10.0),
+    )
+    homeserver = Homeserver(api, config.appservice.id)
+    check = RoomCheck(
+        homeserver, database, bot_user_id(config), added=lambda: wakeups.wake("deliver"), now=now
+    )
+    return GapRepair(
+        homeserver,
+        database,
+        check,
+        suspicion,
+        RepairSettings(max_age=int(config.repair.max_age.total_seconds() * 1000)),
+        has_announced=lambda: watch.has_announced,
+        now=now,
+        monotonic=time.monotonic,
+        sleep=asyncio.sleep,
+    )
 
 
 def provisioning_parts(config: Config, database: Database, wakeups: Wakeups, post: Post) -> Parts:

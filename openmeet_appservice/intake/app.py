@@ -16,6 +16,7 @@ from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.errors import BadRequest
 from openmeet_appservice.intake.answers import json_answer, matrix_errors
 from openmeet_appservice.intake.queries import RoomQueries, UserQueries
+from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.tokens import HomeserverTokens
 from openmeet_appservice.intake.transactions import MAX_BODY, Transactions
 from openmeet_appservice.store.database import Database
@@ -58,6 +59,7 @@ def build_app(
     wakeups: Wakeups,
     storage_failed: Callable[[], None],
     ephemeral: Callable[[list[Any]], None],
+    suspicion: Suspicion,
     now: Now,
     clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
@@ -69,6 +71,8 @@ def build_app(
         Called when a transaction could not be stored; see `intake.watch`.
     ephemeral
         Called with the ephemeral elements of each transaction that was.
+    suspicion
+        Told whatever suggests that Synapse has lost events.
     now, clock
         Milliseconds since the epoch; seconds that never go back.
     """
@@ -81,6 +85,7 @@ def build_app(
         read_seconds=settings.read_seconds,
         storage_failed=storage_failed,
         ephemeral=ephemeral,
+        suspicion=suspicion,
         now=now,
         clock=clock,
     )

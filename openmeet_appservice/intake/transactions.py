@@ -20,6 +20,7 @@ from openmeet_appservice.domain.arrival import EVENT_CLASSES, Arrival, Junk, Tra
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import ApiError, BadRequest, StoreError, Unavailable
 from openmeet_appservice.intake.answers import json_answer
+from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.tokens import HomeserverTokens
 from openmeet_appservice.metrics import (
     EVENTS_INGESTED,
@@ -67,6 +68,8 @@ class Transactions:
         Told when a transaction could not be stored.
     ephemeral
         Given the ephemeral elements of those that were, whatever they are.
+    suspicion
+        Told whatever suggests that Synapse has lost events.
     now, clock
         Milliseconds since the epoch; seconds that never go back.
     """
@@ -78,6 +81,7 @@ class Transactions:
     read_seconds: float
     storage_failed: Callable[[], None]
     ephemeral: Callable[[list[Any]], None]
+    suspicion: Suspicion
     now: Now
     clock: Callable[[], float]
 
@@ -89,12 +93,14 @@ class Transactions:
             result = "stored"
         except Unavailable:
             result = "storage_failed"
+            self.suspicion.suspect("not_stored")
             raise
         except ApiError:
             result = "refused"
             raise
         except Exception:
             result = "failed"
+            self.suspicion.suspect("not_stored")
             raise
         finally:
             _RESULTS[result].inc()
@@ -103,6 +109,14 @@ class Transactions:
 
     async def _take(self, request: web.Request) -> None:
         self.tokens.check(request)
+        try:
+            await self._take_from_synapse(request)
+        finally:
+            if request.transport is None or request.transport.is_closing():
+                # Synapse hangs up when it ends, and when it has waited a minute.
+                self.suspicion.suspect("hung_up")
+
+    async def _take_from_synapse(self, request: web.Request) -> None:
         if request.content.is_eof():
             # All there already: nothing to wait for, and nothing to limit.
             body = await request.read()
@@ -113,6 +127,7 @@ class Transactions:
         arrivals = [element for element in transaction.elements if isinstance(element, Arrival)]
         junk = [element for element in transaction.elements if isinstance(element, Junk)]
         txn_id = request.match_info["txn_id"]
+        self.suspicion.transaction(txn_id, arrivals)
         done = await self._store(txn_id, arrivals, junk)
         _count(done)
         _log(txn_id, done)

@@ -51,6 +51,12 @@ class Watch:
     random_number: Callable[[], float]
     _needed: asyncio.Event = field(default_factory=asyncio.Event)
     _problem: str | None = None
+    _heard: bool = False
+
+    @property
+    def has_announced(self) -> bool:
+        """Whether Synapse knows that we are here, as far as is known."""
+        return self._heard and not self._needed.is_set()
 
     def rouse(self) -> None:
         """Ask for a ping and an event, as after an outage; fine to call at any time."""
@@ -70,10 +76,12 @@ class Watch:
 
     async def _announce_until_heard(self) -> None:
         wait = FIRST_WAIT
+        self._heard = False
         while True:
             problem = await self._announce()
             self._tell(problem)
             if problem is None:
+                self._heard = True
                 return
             # Up to a quarter less, so that replicas do not keep step.
             await self.sleep(wait * (1 - self.random_number() / 4))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select
 from openmeet_appservice.domain.kinds import Access
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.intake.app import IntakeSettings, build_app
+from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.tables import entities, room_events, rooms, sync, tenants, users
 from openmeet_appservice.store.wakeups import Wakeups
@@ -38,6 +39,7 @@ class Intake:
     wakeups: Wakeups
     storage_failures: list[None] = field(default_factory=list)
     ephemeral: list[Any] = field(default_factory=list)
+    suspicion: Suspicion = field(default_factory=Suspicion)
 
     async def request(
         self, method: str, path: str, *, token: str | None = TOKEN, **more: Any
@@ -98,20 +100,22 @@ async def start_intake() -> AsyncIterator[StartIntake]:
                 raise LookupError("a fault of ours")
             ephemeral.append(elements)
 
-        wakeups = wakeups or Wakeups()
+        wakeups, suspicion = wakeups or Wakeups(), Suspicion()
         app = build_app(
             settings(**more),
             database=database,
             wakeups=wakeups,
             storage_failed=lambda: failures.append(None),
             ephemeral=take,
+            suspicion=suspicion,
             now=lambda: 1_790_000_000_000,
         )
         server = TestServer(app)
         await server.start_server()
         http = ClientSession()
         stops.extend((http.close, server.close))
-        return Intake(app, str(server.make_url("")).rstrip("/"), http, database, wakeups, failures, ephemeral)
+        url = str(server.make_url("")).rstrip("/")
+        return Intake(app, url, http, database, wakeups, failures, ephemeral, suspicion)
 
     yield start
     for stop in stops:
