@@ -13,13 +13,14 @@ from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.ops.doctor import Finding, Level, standing, stored
 from openmeet_appservice.ops.doctor.storage import check_database
-from openmeet_appservice.store import schema, service, tables
+from openmeet_appservice.store import repair, schema, service, tables
 from openmeet_appservice.store.database import Database, open_database
 
 Configure = Callable[..., Config]
 Of = Callable[[list[Finding], str], Finding]
 
 NOW = 1_795_377_600_000
+DAY = 24 * 3_600_000
 
 
 @pytest.fixture
@@ -162,6 +163,7 @@ async def test_an_empty_database_has_nothing_to_tell(database: Database) -> None
     findings = [
         standing.check_delivery(backlog, targets, NOW),
         standing.check_reconciler(await database.read(stored.failing)),
+        standing.check_repair(await database.read(repair.standing), DAY, NOW),
         *standing.check_aside(await database.read(stored.aside)),
     ]
     assert {finding.level for finding in findings} == {Level.OK}
@@ -184,6 +186,22 @@ async def test_how_the_work_stands_in_words(database: Database, of: Of) -> None:
     aside = standing.check_aside(await database.read(stored.aside))
     assert of(aside, "held events").level is Level.INFO
     assert of(aside, "quarantine").level is Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("stands", "level", "words"),
+    [
+        (repair.Standing(3, NOW - DAY, 0), Level.OK, "3 rooms, each compared with its history within 1d"),
+        (repair.Standing(129_600, NOW, 0), Level.OK, "129600 rooms"),
+        (repair.Standing(150_000, NOW, 0), Level.WARNING, "takes 1667m, longer than `repair.max_age` (1d)"),
+        (repair.Standing(3, NOW - DAY - 3_600_000, 0), Level.WARNING, "with its history 25h ago"),
+        (repair.Standing(3, NOW, 1), Level.WARNING, "1 of 3 rooms cannot be read"),
+    ],
+)
+def test_how_gap_repair_stands(stands: repair.Standing, level: Level, words: str) -> None:
+    finding = standing.check_repair(stands, DAY, NOW)
+    assert finding.level is level
+    assert words in finding.what
 
 
 async def _do(url: str, write: Callable[[Connection], None]) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
+from openmeet_appservice.config import duration_text
+from openmeet_appservice.intake.gap_repair import RepairSettings
 from openmeet_appservice.ops.doctor.finding import Finding, info, ok, problem, warning
 from openmeet_appservice.ops.doctor.stored import EXAMPLES, Aside, Failing, Target
 from openmeet_appservice.store.lanes import Backlog
+from openmeet_appservice.store.repair import Standing
 
 LATE_MS = 15 * 60_000
 """From when on it is remarkable that OpenMeet has not taken an event."""
@@ -77,6 +81,38 @@ def check_reconciler(failing: Failing) -> Finding:
     )
 
 
+def check_repair(standing: Standing, max_age: int, now: int) -> Finding:
+    """Tell whether gap repair keeps what it promises (*max_age* and *now* in milliseconds).
+
+    Parameters
+    ----------
+    standing
+        How it stands, over all tenants.
+    """
+    name, rooms = "gap repair", _count(standing.rooms, "room")
+    round_ms = standing.rooms * 1000 / RepairSettings(max_age).slow
+    if standing.unreadable:
+        return warning(
+            name,
+            f"{standing.unreadable} of {rooms} cannot be read, so what is lost there is not found",
+            "The service's log names them (`cannot be read`); have somebody inside invite the bot again.",
+        )
+    if round_ms > max_age:
+        return warning(
+            name,
+            f"a round through {rooms} takes {_time(round_ms)}, longer than `repair.max_age` "
+            f"({_time(max_age)})",
+            "Raise `repair.max_age`; after an outage rooms are compared at once all the same.",
+        )
+    if standing.oldest is not None and now - standing.oldest > max_age:
+        return warning(
+            name,
+            f"a room was last compared with its history {_time(now - standing.oldest)} ago",
+            "See whether the service runs and reaches Synapse; its log says what it waits for.",
+        )
+    return ok(name, f"{rooms}, each compared with its history within {_time(max_age)}")
+
+
 def check_aside(aside: Aside) -> list[Finding]:
     """Tell what Synapse sent that is in no room's log."""
     findings = []
@@ -94,6 +130,10 @@ def check_aside(aside: Aside) -> list[Finding]:
     else:
         findings.append(ok("quarantine", "empty"))
     return findings
+
+
+def _time(milliseconds: float) -> str:
+    return duration_text(timedelta(minutes=max(1, round(milliseconds / 60_000))))
 
 
 def _count(number: int, thing: str) -> str:
