@@ -19,6 +19,7 @@ from openmeet_appservice.config import (
     load_config,
     redacted,
 )
+from openmeet_appservice.config.values import parse_duration
 from openmeet_appservice.errors import UsageError
 from openmeet_appservice.installation import (
     Answers,
@@ -178,7 +179,11 @@ def test_the_template_names_every_key_with_a_comment_and_its_default(minimal: st
     for section, defaults in redacted(config).items():
         for key, default in defaults.items():
             if default != "***" and key not in required:
-                assert tree[section][key] == default, f"{section}.{key}"
+                written = tree[section][key]
+                # A time may be written in the unit that people think of it in.
+                if key == "max_age":
+                    written, default = parse_duration(written), parse_duration(default)
+                assert written == default, f"{section}.{key}"
     lines = text.splitlines()
     for number, line in enumerate(lines):
         if line.startswith("  ") and line[2] not in " #-" and "_next" not in line:
