@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openmeet_appservice.config.model import WebhooksConfig
-from openmeet_appservice.delivery import policy, results
+from openmeet_appservice.delivery import judging, policy
 from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.outbound.client import CONNECT_SECONDS
 from openmeet_appservice.provisioning.webhook_models import RotateSecret
@@ -102,7 +102,7 @@ def test_the_numbers_are_those_of_the_program() -> None:
         ", ".join(map(shown, waits)),
         f"waited for {shown(WebhooksConfig().timeout.total_seconds())}",
         f"{shown(CONNECT_SECONDS)} of these for the connection",
-        f"first {results.ANSWER_KEPT:,} characters",
+        f"first {judging.ANSWER_KEPT:,} characters",
         f"for {shown(breaker.FIRST_MS / 1000)}, then one webhook is tried",
         f"up to {shown(breaker.LONGEST_MS / 1000)}",
         f'"overlap_seconds": {RotateSecret().overlap_seconds}',

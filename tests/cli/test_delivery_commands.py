@@ -124,7 +124,7 @@ def give_up(outgoing: Outgoing, first: int, last: int, room: str = "room_chess")
     letter = DeadLetter(
         "t1", main.ref, wiring.now(), new_id("letter"), "t1", room, first, last, Reason.EXHAUSTED, "a 500"
     )
-    in_database(outgoing.cli, lambda connection: dead_letters.record(connection, letter))
+    in_database(outgoing.cli, lambda connection: dead_letters.record(connection, letter, new_id=new_id))
 
 
 def test_stats_of_every_endpoint(outgoing: Outgoing) -> None:

@@ -254,7 +254,7 @@ async def test_a_dead_letter_goes_with_the_last_of_its_events(world: World) -> N
     platforms = await world.add_endpoint("", "everybodys")
     letters = [letter(main, 1, 1, 2), letter(main, 2, 3, 5), letter(main, 3, 1, 2, "!b")]
     for one in (*letters, replace(letter(platforms, 4, 1, 4), owner="")):
-        await world.database.write(dead_letters.record, one)
+        await world.database.write(dead_letters.record, one, new_id=world.new_id)
     await release(world)
     left = await world.database.read(dead_letters.list_page, main.key, limit=9)
     assert [one.id for one in left] == ["letter3", "letter2"]

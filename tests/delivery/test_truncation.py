@@ -316,7 +316,7 @@ async def test_a_letter_of_another_reason_does_not_grow(world: World) -> None:
     await say_at(world, 1, *"123")
     await world.database.write(lambda c: c.execute(update(lane_rows).values(acked_sequence=1)))
     other = DeadLetter("t1", endpoint.ref, START, "l", "t1", "room_!a", 1, 1, Reason.REFUSED, "")
-    await world.database.write(dead_letters.record, other)
+    await world.database.write(dead_letters.record, other, new_id=world.new_id)
     await bound(world, 1)
     found = await world.database.read(dead_letters.list_page, endpoint.key, limit=9)
     assert {(one.reason, one.first, one.last) for one in found} == {

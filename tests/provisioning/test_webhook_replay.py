@@ -12,6 +12,7 @@ from openmeet_appservice.domain.arrival import Arrival, read_event
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.store import dead_letters, endpoints, event_log
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
+from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.tables import endpoints as endpoint_rows
 from openmeet_appservice.store.tables import lanes, replays, rooms
 
@@ -66,6 +67,7 @@ async def bury(api: Api, room_id: str, first: int, last: int) -> str:
         dead_letters.record(
             connection,
             DeadLetter("t1", endpoint.ref, 5, letter, "t1", ref, first, last, Reason.REFUSED, "413"),
+            new_id=new_id,
         )
 
     await api.database.write(record)

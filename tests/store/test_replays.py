@@ -115,6 +115,7 @@ class Store:
         await self.database.write(
             dead_letters.record,
             DeadLetter(*endpoint, 5, letter, tenant, room, first, last, Reason.EXHAUSTED, "no"),
+            new_id=self.new_id,
         )
         return letter
 
