@@ -166,6 +166,7 @@ def _reset(http: web.Request) -> None:
 
 
 def is_signed(secret: str, raw: bytes, headers: Mapping[str, str]) -> bool:
+    """Tell whether a webhook is signed with the secret, as OpenMeet's library sees it."""
     try:
         Webhook(secret).verify(raw, dict(headers), json_parse=False)
     except WebhookVerificationError:

@@ -22,8 +22,8 @@ from openmeet_appservice.store.tables import endpoints, lanes, room_events
 from openmeet_appservice.wiring import now, open_database
 
 ATTEMPTS = "openmeet_as_delivery_attempts_total"
-TIMEOUT = 10
-"""Seconds that a webhook may take here."""
+TIMEOUT = 60
+"""Seconds that a webhook may take: so long that nothing is repeated on a slow machine."""
 
 SHARE = 32
 """The most batches of one endpoint that one process has under way."""
@@ -32,9 +32,17 @@ _events = count(1)
 
 
 @asynccontextmanager
-async def world_of(url: str, rooms: dict[str, Room], replicas: int = 2) -> AsyncIterator[World]:
-    """So many replicas, started by the test, with one endpoint for each tenant."""
-    settings = {"WEBHOOKS__TIMEOUT": f"{TIMEOUT}s"}
+async def world_of(
+    url: str, rooms: dict[str, Room], *, replicas: int = 2, timeout: int = TIMEOUT
+) -> AsyncIterator[World]:
+    """So many replicas, started by the test, with one endpoint for each tenant.
+
+    Parameters
+    ----------
+    timeout
+        How many seconds a webhook may take.
+    """
+    settings = {"WEBHOOKS__TIMEOUT": f"{timeout}s"}
     async with open_world(
         Server(url),
         replicas=replicas,
@@ -126,11 +134,11 @@ async def test_both_share_the_work_and_none_does_it_twice(postgresql_url: str) -
 
 async def test_one_that_is_killed_loses_nothing_and_its_rooms_go_on(postgresql_url: str) -> None:
     rooms = make_rooms(Scale(tenants=1, rooms=2 * SHARE, events=0))
-    async with world_of(postgresql_url, rooms) as world:
+    async with world_of(postgresql_url, rooms, timeout=5) as world:
         await start(world)
         world.receiver.gate.clear()
         await world.pusher(1).push(say(rooms))
-        await until(lambda: world.receiver.waiting == 2 * SHARE)
+        await until(lambda: world.receiver.waiting >= 2 * SHARE)
         dead, alive = world.replicas
         dead.kill()
         killed = now()
@@ -139,7 +147,7 @@ async def test_one_that_is_killed_loses_nothing_and_its_rooms_go_on(postgresql_u
                 lambda c: c.execute(select(func.max(lanes.c.lease_until))).scalar_one()
             )
         # What it held comes back by then, and it never comes back itself.
-        assert until_when - killed <= TIMEOUT * 1000 + LEASE_MARGIN
+        assert until_when - killed <= 5000 + LEASE_MARGIN
         world.receiver.gate.set()
         await pusher_to(world, 1).push(say(rooms))
         assert await world.all_arrived()
@@ -154,7 +162,7 @@ async def test_a_breaker_that_one_opened_holds_for_all(postgresql_url: str) -> N
     down, well = "Tenant0", "Tenant1"
     theirs = [room_id for room_id, room in rooms.items() if room.tenant == down]
     others = [room_id for room_id, room in rooms.items() if room.tenant == well]
-    async with world_of(postgresql_url, rooms, 3) as world, database_of(world) as database:
+    async with world_of(postgresql_url, rooms, replicas=3) as world, database_of(world) as database:
 
         async def row() -> Any:
             query = select(endpoints).where(endpoints.c.name == down)
