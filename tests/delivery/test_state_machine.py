@@ -29,9 +29,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, insert, select, text
 
-from openmeet_appservice.delivery.claim import Claimed, Job, claim
+from openmeet_appservice.delivery.claim import Job, claim
+from openmeet_appservice.delivery.judging import judge, says_nothing_new
+from openmeet_appservice.delivery.loop import Claimed
 from openmeet_appservice.delivery.policy import Try, decide
-from openmeet_appservice.delivery.results import Result, judge, record, says_nothing_new
+from openmeet_appservice.delivery.results import Result, record
 from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
 from openmeet_appservice.domain.arrival import Arrival, read_event
@@ -319,7 +321,7 @@ class Delivery(RuleBasedStateMachine):
 
         self.write(change)
 
-    def claimed(self, slots: int) -> Claimed:
+    def claimed(self, slots: int) -> Claimed[Job]:
         claimed = self.write(claim, Shares(slots), SETTINGS, now=self.now, new_id=self.new_id)
         for job in claimed.jobs:
             self.model.claimed(job)
@@ -344,8 +346,8 @@ class Delivery(RuleBasedStateMachine):
             random=0.5,
         )
         result = Result(job, answer, decision, self.now)
-        if not says_nothing_new(result):
-            self.write(judge, result, random=0.5)
+        if not says_nothing_new(result.tried):
+            self.write(judge, result.tried, random=0.5, new_id=self.new_id)
         held = self.model.of(job)[2].holder is job
         before = None if held else [self.rows(table) for table in WATCHED]
         assert self.write(record, result, new_id=self.new_id) == held
