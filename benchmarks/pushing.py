@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +16,8 @@ SERVER = "bench.example"
 BOT = f"@openmeet-bot:{SERVER}"
 TENANT = "t1"
 ROOMS = 10
-HS_TOKEN = "bench-hs-token"
+PEOPLE = 50
+HS_TOKEN = "bench-hs-token-".ljust(40, "x")
 
 _WORDS = (
     "Hello everyone, the doors open at half past six and we start with the short games. "
@@ -29,15 +30,38 @@ def room_id(number: int) -> str:
     return "!" + f"room{number:03d}".ljust(43, "x")
 
 
-def events(name: str, count: int) -> Iterator[dict[str, Any]]:
+def event_id(name: str, number: int) -> str:
+    """Return the id of one of the events that are called *name*."""
+    return "$" + f"{name}-{number}".ljust(43, "y")
+
+
+def puppet(number: int) -> str:
+    """Return the user id of one of the `PEOPLE` who talk."""
+    return f"@openmeet_{TENANT}_person{number}:{SERVER}"
+
+
+def in_turns(rooms: int) -> Callable[[int], int]:
+    """Return which of so many rooms an event is in, by its number: seven in one, then in the next."""
+    return lambda number: number // 7 % rooms
+
+
+def mixed(rooms: int) -> Callable[[int], int]:
+    """Return which of so many rooms an event is in: another one each time, as in a lively installation."""
+    return lambda number: number * 7919 % rooms
+
+
+IN_TURNS = in_turns(ROOMS)
+
+
+def events(name: str, count: int, room_of: Callable[[int], int] = IN_TURNS) -> Iterator[dict[str, Any]]:
     """Yield events as Synapse sends them: eight in ten plain messages, one in a thread, one membership."""
     for number in range(count):
         kind = number % 10
-        room = room_id(number // 7 % ROOMS)
-        sender = f"@openmeet_{TENANT}_person{number % 50}:{SERVER}"
+        room = room_id(room_of(number))
+        sender = puppet(number % PEOPLE)
         event = {
             "age": 41,
-            "event_id": "$" + f"{name}-{number}".ljust(43, "y"),
+            "event_id": event_id(name, number),
             "origin_server_ts": 1_790_000_000_000 + number,
             "room_id": room,
             "sender": sender,
@@ -45,14 +69,14 @@ def events(name: str, count: int) -> Iterator[dict[str, Any]]:
             "unsigned": {"age": 41},
         }
         if kind == 9:
-            content = {"displayname": f"Person {number % 50}", "membership": "join"}
+            content = {"displayname": f"Person {number % PEOPLE}", "membership": "join"}
             before = {"membership": "leave"}
             event |= {"type": "m.room.member", "state_key": sender, "content": content}
             event |= {"prev_content": before, "unsigned": {"age": 41, "prev_content": before}}
         else:
             message = {"msgtype": "m.text", "body": f"{number}: {_WORDS}{_WORDS}", "m.mentions": {}}
             if kind == 8:
-                root = "$" + f"{name}-{number - 8}".ljust(43, "y")
+                root = event_id(name, number - 8)
                 message["m.relates_to"] = {
                     "rel_type": "m.thread",
                     "event_id": root,
@@ -63,9 +87,9 @@ def events(name: str, count: int) -> Iterator[dict[str, Any]]:
         yield event
 
 
-def transactions(name: str, count: int, size: int) -> list[bytes]:
+def transactions(name: str, count: int, size: int, room_of: Callable[[int], int] = IN_TURNS) -> list[bytes]:
     """Return *count* whole HTTP requests, each of a transaction with *size* events."""
-    flow = events(name, count * size)
+    flow = events(name, count * size, room_of)
     requests = []
     for number in range(count):
         body = orjson.dumps(

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, event, insert, select, update
 
 from openmeet_appservice.domain.arrival import read_event
 from openmeet_appservice.store import event_log, lanes
@@ -117,6 +117,67 @@ async def test_endpoints_can_be_passed_over(store: Database) -> None:
     assert [lane.tenant for lane in await take(store, now=5, but=[("t1", "e"), ("t3", "e")])] == ["t2"]
     assert await take(store, now=5, but=[("t1", "e")]) == []
     assert [lane.endpoint for lane in await take(store, now=5)] == [("t1", "e")]
+
+
+async def test_endpoints_are_found_whosever_they_are(store: Database) -> None:
+    """However they lie in the index: several of one owner, some with nothing due, the platform's."""
+    keys = [(owner, ref) for owner in ("", "t1", "t3") for ref in ("a", "f", "g")]
+
+    def fill(connection: Connection) -> None:
+        for owner, ref in keys:
+            connection.execute(
+                insert(endpoints).values(
+                    tenant=owner,
+                    id=ref,
+                    name=ref,
+                    url="https://x.example",
+                    secret="",
+                    revision=1,
+                    created_at=0,
+                    updated_at=0,
+                )
+            )
+            for number, room in enumerate(ROOMS):
+                connection.execute(
+                    insert(table).values(
+                        tenant=owner or "t2",
+                        endpoint_ref=ref,
+                        room_ref=room,
+                        owner=owner,
+                        began_after=0,
+                        acked_sequence=0,
+                        due_at=None if ref == "f" else 5 + number,
+                        attempts=0,
+                        lease_epoch=0,
+                    )
+                )
+
+    await store.write(fill)
+    found = await store.read(lanes.endpoints_due, now=5)
+    assert sorted(one.key for one in found) == [key for key in keys if key[1] != "f"]
+    assert await store.read(lanes.endpoints_due, now=4) == []
+    assert await store.read(lanes.next_due, now=4) == 5
+    assert await store.read(lanes.next_due, now=5) == 6
+
+
+async def test_endpoints_with_nothing_due_are_never_looked_at(store: Database) -> None:
+    if store.dialect != "sqlite":
+        pytest.skip("PostgreSQL's plan depends on how much there is")
+    steps: list[str] = []
+
+    def explain(_: Connection, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        steps.extend(row[3] for row in cursor.fetchall())
+
+    def look(connection: Connection) -> None:
+        event.listen(connection, "before_cursor_execute", explain)
+        lanes.endpoints_due(connection, now=5)
+        lanes.next_due(connection, now=5)
+        event.remove(connection, "before_cursor_execute", explain)
+
+    await store.read(look)
+    assert any("SEARCH endpoints" in step for step in steps)
+    assert not any("SCAN endpoints" in step for step in steps)
 
 
 async def test_claims_at_the_same_time_share_the_lanes(store: Database) -> None:
