@@ -85,7 +85,7 @@ async def test_what_could_not_be_stored_hands_on_nothing(
     async def write(*args: Any, **kwargs: Any) -> Any:
         raise DatabaseUnavailable("gone")
 
-    monkeypatch.setattr(database, "write", write)
+    monkeypatch.setattr(database, "write_promptly", write)
     intake = await start_intake(database)
     body = {"events": [{"event_id": "$1", "room_id": "!a", "type": "m.x"}], NEW: [TYPING]}
     status, _ = await intake.request("PUT", f"{BASE}/transactions/1", json=body)

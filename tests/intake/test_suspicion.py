@@ -124,27 +124,27 @@ async def test_what_could_not_be_stored_is_a_sign(
     async def fails(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(intake.database, "write", fails)
+    monkeypatch.setattr(intake.database, "write_promptly", fails)
     assert (await intake.push("1", event("$1")))[0] == status
     assert intake.suspicion.take()
 
 
 async def test_hanging_up_before_the_answer_is_a_sign(intake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stored, go_on = asyncio.Event(), asyncio.Event()
-    write = intake.database.write
+    write = intake.database.write_promptly
 
     async def slow(*args: Any, **kwargs: Any) -> Any:
         stored.set()
         await go_on.wait()
         return await write(*args, **kwargs)
 
-    monkeypatch.setattr(intake.database, "write", slow)
+    monkeypatch.setattr(intake.database, "write_promptly", slow)
     # The listener of the program: that of tests breaks off what nobody waits for.
     listener = Listener("tests", intake.app, Address("127.0.0.1", any_free_port()), drain_seconds=1)
     await listener.start()
     intake.url = listener.url
     pushing = asyncio.create_task(intake.push("1", event("$1", age=20)))
-    await stored.wait()
+    await asyncio.wait_for(stored.wait(), 20)
     pushing.cancel()
     await asyncio.gather(pushing, return_exceptions=True)
     for _ in range(50):
