@@ -243,12 +243,15 @@ async def test_an_endpoint_that_hangs_holds_up_no_other_and_gets_what_is_newest(
     held = await stage.got(module.SLOTS // 2)
     waiting = [room for room in rooms if room not in {data["room"]["room_id"] for data in held}]
     # More comes for what waits: it is merged into it.
-    await stage.push(*(receipt(room, "$1", BOB) for room in waiting), *(typing(r) for r in waiting))
+    stopped, typing_still = waiting[:2], waiting[2:]
+    await stage.push(*(receipt(room, "$1", BOB) for room in waiting), *(typing(r) for r in stopped))
     await stage.got(8 + len(waiting), "other")
     hang.set()
-    late = (await stage.got(8))[module.SLOTS // 2 :]
-    assert {data["room"]["room_id"] for data in late} == set(waiting)
-    assert all(data["typing"] == {"users": []} and data["receipts"] for data in late)
+    late = {data["room"]["room_id"]: data for data in (await stage.got(8))[module.SLOTS // 2 :]}
+    assert set(late) == set(waiting)
+    assert all(data["receipts"] for data in late.values())
+    assert [late[room]["typing"]["users"] for room in stopped] == [[], []]
+    assert [late[room]["typing"]["users"][0]["user_id"] for room in typing_still] == [BOB, BOB]
 
 
 async def test_what_waited_too_long_is_dropped_and_counted(world: Any, stage: Stage) -> None:
