@@ -35,6 +35,23 @@ COMMANDS = {
     "keys revoke": {"--config", "--json", "--tenant"},
     "room show": {"--config", "--json"},
     "room plan": {"--config", "--json"},
+    "delivery stats": {"--config", "--json", "--tenant"},
+    "delivery dead-letters": {"--config", "--json", "--tenant", "--limit"},
+    "delivery redrive": {"--config", "--json", "--tenant", "--of-tenant", "--room", "--dry-run"},
+    "delivery replay": {
+        "--config",
+        "--json",
+        "--tenant",
+        "--of-tenant",
+        "--room",
+        "--only",
+        "--since",
+        "--until",
+        "--from-sequence",
+        "--dry-run",
+    },
+    "delivery park": {"--config", "--json", "--tenant", "--of-tenant", "--room"},
+    "delivery resume": {"--config", "--json", "--tenant", "--of-tenant", "--room"},
 }
 
 
@@ -88,6 +105,8 @@ def test_without_a_configuration_every_command_says_so(cli_in: Cli, command: str
     words = {"tenant add": ["t1"], "tenant show": ["t1"], "keys revoke": ["k"]}.get(command, [])
     if command.startswith("room"):
         words = ["t1", "event", "e1"]
+    if command.startswith("delivery") and command != "delivery stats":
+        words = ["main", "--only", "all"] if command == "delivery replay" else ["main"]
     ran = cli_in(*command.split(), *words, "--config", "nowhere.yaml")
     assert ran.code == 2
     assert "nowhere.yaml" in ran.out + ran.err

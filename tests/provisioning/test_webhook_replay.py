@@ -98,6 +98,7 @@ async def test_a_replay_is_counted_dry_and_queued(api: Api) -> None:
         "parked_rooms": 0,
         "events": 0,
         "replay_events": 5,
+        "notices": 0,
         "oldest_at": "2026-11-22T19:00:00.000Z",
     }
     assert (await api.post(f"{HOOK}/replay", {"only": "all"})).json == {"rooms": 0, "events": 0}
