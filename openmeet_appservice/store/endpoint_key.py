@@ -15,6 +15,10 @@ EndpointKey: TypeAlias = tuple[str, str]
 PLATFORM = ""
 """The owner of the platform's endpoints."""
 
+EPOCHS = 1 << 32
+"""So many epochs of its lanes' leases has each revision of an endpoint. Lanes are given up only by a new
+revision, so one that is made anew has no epoch of the one before, and takes no late result for its own."""
+
 
 def is_endpoint(endpoint: EndpointKey) -> ColumnElement[bool]:
     """Return whether a row of ``endpoints`` is this one, as SQL."""

@@ -17,6 +17,8 @@ import orjson
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from openmeet_appservice.store.endpoint_key import EPOCHS
+
 
 @dataclass(frozen=True, slots=True)
 class Statements:
@@ -72,10 +74,10 @@ ON CONFLICT (tenant, endpoint_ref, room_ref) DO UPDATE SET
     WHERE lanes.due_at IS NULL AND (lanes.parked_at IS NULL OR lanes.waiting_since IS NULL)
 """
 
-# A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events. Its
-# epochs begin with the time, so that none is one of a lane that was there before.
+# A lane for each of the tenant's own endpoints, and of the platform's that get this tenant's events.
 _LANES = """
-SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at}, {at}
+SELECT {tenant}, endpoints.id, {room}, endpoints.tenant, {acked}, {acked}, {at}, 0, 0, {at},
+    endpoints.revision * {epochs}
 FROM {source}
 WHERE endpoints.takes_events AND endpoints.tenant IN ({tenant}, '')
 AND (endpoints.tenant <> '' OR endpoints.every_tenant OR EXISTS (
@@ -104,7 +106,7 @@ SQLITE = Statements(
     set_last_sequence_many="UPDATE rooms SET last_sequence = ?3, last_event_at = ?4 "
     "WHERE tenant = ?1 AND id = ?2",
     raise_lanes_many=_RAISE_LANES.format(
-        rows=_LANES.format(tenant="?1", room="?2", acked="?3", at="?4", source="endpoints")
+        rows=_LANES.format(epochs=EPOCHS, tenant="?1", room="?2", acked="?3", at="?4", source="endpoints")
     ),
     message_senders=_MESSAGE_SENDERS.format(tenant="?1", listed="IN (SELECT value FROM json_each(?2))"),
     message_sent_many="UPDATE messages SET event_id = ?3, content = NULL WHERE tenant = ?1 AND id = ?2",
@@ -131,6 +133,7 @@ POSTGRESQL = Statements(
     "WHERE rooms.tenant = new.tenant AND rooms.id = new.id",
     raise_lanes_many=_RAISE_LANES.format(
         rows=_LANES.format(
+            epochs=EPOCHS,
             tenant="new.tenant",
             room="new.room_ref",
             acked="new.acked",

@@ -24,10 +24,11 @@ from openmeet_appservice.domain.ranges import Range, size
 from openmeet_appservice.domain.replay import Again, Asked, Counts, Letter, Standing, again
 from openmeet_appservice.store import endpoints
 from openmeet_appservice.store.bulk import among
-from openmeet_appservice.store.endpoint_key import EndpointKey
+from openmeet_appservice.store.endpoint_key import EPOCHS, EndpointKey, is_endpoint
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.replay_pages import Page, takes
 from openmeet_appservice.store.tables import dead_letters, lanes, replays, rooms
+from openmeet_appservice.store.tables import endpoints as endpoint_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ def _queue(
     owner, endpoint_ref = endpoint
     to_do = {ref: one for ref, one in decided.items() if one.again.ranges}
     of_lane = {"tenant": tenant, "endpoint_ref": endpoint_ref, "owner": owner}
+    revision = connection.execute(select(endpoint_rows.c.revision).where(is_endpoint(endpoint))).scalar_one()
     _many(
         connection,
         insert(lanes),
@@ -160,7 +162,7 @@ def _queue(
                 "acked_sequence": one.newest,
                 "attempts": 0,
                 "refusals": 0,
-                "lease_epoch": now,
+                "lease_epoch": revision * EPOCHS,
             }
             for ref, one in to_do.items()
             if not one.lane
