@@ -60,24 +60,29 @@ class Attempt:
 def record(connection: Connection, attempt: Attempt) -> None:
     """Store an attempt."""
     connection.execute(
-        insert(delivery_attempts).values(
-            owner=attempt.owner,
-            endpoint_ref=attempt.endpoint_ref,
-            at=attempt.at,
-            id=attempt.id,
-            tenant=attempt.tenant,
-            webhook_id=attempt.webhook_id,
-            type=attempt.type,
-            room_ref=attempt.room_ref,
-            first_sequence=attempt.first,
-            last_sequence=attempt.last,
-            outcome=attempt.outcome,
-            status=attempt.status,
-            milliseconds=attempt.milliseconds,
+        _RECORD,
+        {
+            "owner": attempt.owner,
+            "endpoint_ref": attempt.endpoint_ref,
+            "at": attempt.at,
+            "id": attempt.id,
+            "tenant": attempt.tenant,
+            "webhook_id": attempt.webhook_id,
+            "type": attempt.type,
+            "room_ref": attempt.room_ref,
+            "first_sequence": attempt.first,
+            "last_sequence": attempt.last,
+            "outcome": attempt.outcome,
+            "status": attempt.status,
+            "milliseconds": attempt.milliseconds,
             # PostgreSQL takes no NUL, and whoever answers may send anything.
-            answer=None if attempt.answer is None else attempt.answer.replace("\0", "\ufffd"),
-        )
+            "answer": None if attempt.answer is None else attempt.answer.replace("\0", "\ufffd"),
+        },
     )
+
+
+# Built once: building a statement costs more than running it.
+_RECORD = insert(delivery_attempts)
 
 
 def list_page(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, exists, insert, select
+from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, select
 
 from openmeet_appservice.store.lanes import Lane
 from openmeet_appservice.store.replay_parts import Part
@@ -96,20 +96,8 @@ def prepare(
 
     By ``room_ref``; a lane whose room is gone is left out.
     """
-    under_way = and_(
-        batches.c.tenant == rooms.c.tenant,
-        batches.c.endpoint_ref == endpoint_ref,
-        batches.c.room_ref == rooms.c.id,
-    )
-    waits = exists().where(
-        replays.c.tenant == rooms.c.tenant,
-        replays.c.endpoint_ref == endpoint_ref,
-        replays.c.room_ref == rooms.c.id,
-    )
     rows = connection.execute(
-        _ROUTES.add_columns(waits)
-        .outerjoin_from(rooms, batches, under_way)
-        .where(rooms.c.tenant == tenant, rooms.c.id.in_(sorted(room_refs)))
+        _PREPARE, {"tenant": tenant, "endpoint_ref": endpoint_ref, "rooms": sorted(room_refs)}
     )
     return {
         row[0]: Prepared(Route(*row[1:8]), None if row[8] is None else Batch(*row[8:13]), bool(row[13]))
@@ -117,7 +105,8 @@ def prepare(
     }
 
 
-_ROUTES = (
+# What every batch needs is built once: building a statement costs more than running it.
+_PREPARE = (
     select(
         rooms.c.id,
         tenants.c.tenant_id,
@@ -132,11 +121,26 @@ _ROUTES = (
         batches.c.last_sequence,
         batches.c.body,
         batches.c.replay_ref,
+        exists().where(
+            replays.c.tenant == rooms.c.tenant,
+            replays.c.endpoint_ref == bindparam("endpoint_ref"),
+            replays.c.room_ref == rooms.c.id,
+        ),
     )
     .join_from(rooms, tenants, tenants.c.tenant == rooms.c.tenant)
     .join_from(
         rooms, entities, and_(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref)
     )
+    .outerjoin_from(
+        rooms,
+        batches,
+        and_(
+            batches.c.tenant == rooms.c.tenant,
+            batches.c.endpoint_ref == bindparam("endpoint_ref"),
+            batches.c.room_ref == rooms.c.id,
+        ),
+    )
+    .where(rooms.c.tenant == bindparam("tenant"), rooms.c.id.in_(bindparam("rooms", expanding=True)))
 )
 
 
@@ -144,7 +148,7 @@ def begin(connection: Connection, begun: Collection[tuple[Lane, Batch]], *, now:
     """Store batches, before they are sent for the first time."""
     if begun:
         connection.execute(
-            insert(batches),
+            _BEGIN,
             [
                 {
                     "tenant": lane.tenant,
@@ -165,13 +169,23 @@ def begin(connection: Connection, begun: Collection[tuple[Lane, Batch]], *, now:
 def end(connection: Connection, lane: Lane, webhook_id: str) -> None:
     """Drop the batch that was taken."""
     connection.execute(
-        delete(batches).where(
-            batches.c.tenant == lane.tenant,
-            batches.c.endpoint_ref == lane.endpoint_ref,
-            batches.c.room_ref == lane.room_ref,
-            batches.c.webhook_id == webhook_id,
-        )
+        _END,
+        {
+            "tenant": lane.tenant,
+            "endpoint_ref": lane.endpoint_ref,
+            "room_ref": lane.room_ref,
+            "webhook_id": webhook_id,
+        },
     )
+
+
+_BEGIN = insert(batches)
+_END = delete(batches).where(
+    batches.c.tenant == bindparam("tenant"),
+    batches.c.endpoint_ref == bindparam("endpoint_ref"),
+    batches.c.room_ref == bindparam("room_ref"),
+    batches.c.webhook_id == bindparam("webhook_id"),
+)
 
 
 def events_of(connection: Connection, lane: Lane, part: Part | None = None) -> Iterator[LoggedEvent]:
@@ -179,28 +193,14 @@ def events_of(connection: Connection, lane: Lane, part: Part | None = None) -> I
 
     Stop whenever it is enough.
     """
-    after = lane.acked if part is None else part.first - 1
+    of_room: dict[str, object] = {"tenant": lane.tenant, "room_ref": lane.room_ref}
+    if part is None:
+        query, after = _EVENTS, lane.acked
+    else:
+        query, after = _EVENTS_UPTO, part.first - 1
+        of_room["upto"] = part.last
     while True:
-        query = (
-            select(
-                room_events.c.sequence,
-                room_events.c.origin,
-                room_events.c.sender,
-                room_events.c.type,
-                room_events.c.body,
-                room_events.c.repaired_after,
-            )
-            .where(
-                room_events.c.tenant == lane.tenant,
-                room_events.c.room_ref == lane.room_ref,
-                room_events.c.sequence > after,
-            )
-            .order_by(room_events.c.sequence)
-            .limit(_PAGE)
-        )
-        if part is not None:
-            query = query.where(room_events.c.sequence <= part.last)
-        page = connection.execute(query).all()
+        page = connection.execute(query, {**of_room, "after": after}).all()
         for row in page:
             yield LoggedEvent(*row)
             after = row.sequence
@@ -208,11 +208,32 @@ def events_of(connection: Connection, lane: Lane, part: Part | None = None) -> I
             return
 
 
+_EVENTS = (
+    select(
+        room_events.c.sequence,
+        room_events.c.origin,
+        room_events.c.sender,
+        room_events.c.type,
+        room_events.c.body,
+        room_events.c.repaired_after,
+    )
+    .where(
+        room_events.c.tenant == bindparam("tenant"),
+        room_events.c.room_ref == bindparam("room_ref"),
+        room_events.c.sequence > bindparam("after"),
+    )
+    .order_by(room_events.c.sequence)
+    .limit(_PAGE)
+)
+_EVENTS_UPTO = _EVENTS.where(room_events.c.sequence <= bindparam("upto"))
+
+
 def puppets(connection: Connection, tenant: str, user_ids: Iterable[str]) -> dict[str, Puppet]:
     """Return whose puppets these user ids are; those that are nobody's in this tenant are left out."""
-    rows = connection.execute(
-        select(users.c.user_id, users.c.slug, users.c.external_id).where(
-            users.c.tenant == tenant, users.c.user_id.in_(sorted(set(user_ids)))
-        )
-    )
+    rows = connection.execute(_PUPPETS, {"tenant": tenant, "user_ids": sorted(set(user_ids))})
     return {row.user_id: Puppet(row.slug, row.external_id) for row in rows}
+
+
+_PUPPETS = select(users.c.user_id, users.c.slug, users.c.external_id).where(
+    users.c.tenant == bindparam("tenant"), users.c.user_id.in_(bindparam("user_ids", expanding=True))
+)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
 from sqlalchemy import delete as sql_delete
 
 from openmeet_appservice.domain.names import key
@@ -213,8 +213,15 @@ def get(connection: Connection, owner: str, name: str) -> Endpoint | None:
 
 def by_key(connection: Connection, endpoint: EndpointKey) -> Endpoint | None:
     """Return the endpoint; its ``wanted.tenants`` is not read."""
-    row = connection.execute(select(endpoints).where(is_endpoint(endpoint))).first()
+    owner, ref = endpoint
+    row = connection.execute(_BY_KEY, {"owner": owner, "ref": ref}).first()
     return None if row is None else read_row(row)
+
+
+# Built once, for every claim reads its endpoints: building a statement costs more than running it.
+_BY_KEY = select(endpoints).where(
+    endpoints.c.tenant == bindparam("owner"), endpoints.c.id == bindparam("ref")
+)
 
 
 def list_page(connection: Connection, owner: str, *, limit: int, after: str | None = None) -> list[Endpoint]:

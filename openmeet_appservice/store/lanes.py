@@ -27,14 +27,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, case, exists, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from openmeet_appservice.store import due_endpoints, replay_parts
 from openmeet_appservice.store.due_endpoints import DueEndpoint
 from openmeet_appservice.store.endpoint_key import EndpointKey
+from openmeet_appservice.store.lane_statements import DUE, DUE_UNTRIED, LEASE, NEWEST, RECEIVED_AT, TAKEN
 from openmeet_appservice.store.replay_parts import LaneKey
-from openmeet_appservice.store.tables import lanes, replays, room_events, rooms
+from openmeet_appservice.store.tables import lanes, replays, rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +126,10 @@ def due(
         Those that failed least before all: a probe with a room that the endpoint never takes would say
         nothing of the others.
     """
-    query = (
-        select(
-            lanes.c.tenant,
-            lanes.c.owner,
-            lanes.c.endpoint_ref,
-            lanes.c.room_ref,
-            lanes.c.acked_sequence,
-            lanes.c.attempts,
-            lanes.c.refusals,
-            lanes.c.narrow,
-            lanes.c.narrow_through,
-            lanes.c.lease_epoch,
-        )
-        .where(_of(endpoint), lanes.c.due_at <= now)
-        .where(or_(lanes.c.lease_until.is_(None), lanes.c.lease_until <= now))
-        .order_by(*((lanes.c.attempts,) if untried_first else ()), lanes.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+    owner, endpoint_ref = endpoint
+    rows = connection.execute(
+        DUE_UNTRIED if untried_first else DUE,
+        {"owner": owner, "endpoint_ref": endpoint_ref, "now": now, "limit": limit},
     )
     return [
         Lane(
@@ -158,7 +145,7 @@ def due(
             epoch=row.lease_epoch,
             until=now,
         )
-        for row in connection.execute(query)
+        for row in rows
     ]
 
 
@@ -166,24 +153,7 @@ def lease(connection: Connection, found: Sequence[Lane], *, until: int) -> list[
     """Take the lanes that `due` returned, until *until* (milliseconds since the epoch)."""
     if not found:
         return []
-    connection.execute(
-        update(lanes)
-        .where(
-            lanes.c.tenant == bindparam("_tenant"),
-            lanes.c.endpoint_ref == bindparam("_endpoint_ref"),
-            lanes.c.room_ref == bindparam("_room_ref"),
-        )
-        .values(lease_epoch=bindparam("_epoch"), lease_until=until, due_at=until),
-        [
-            {
-                "_tenant": lane.tenant,
-                "_endpoint_ref": lane.endpoint_ref,
-                "_room_ref": lane.room_ref,
-                "_epoch": lane.epoch + 1,
-            }
-            for lane in found
-        ],
-    )
+    connection.execute(LEASE, [{**_named(lane), "_epoch": lane.epoch + 1, "_until": until} for lane in found])
     return [replace(lane, epoch=lane.epoch + 1, until=until) for lane in found]
 
 
@@ -197,31 +167,23 @@ def taken(connection: Connection, lane: Lane, *, last: int, now: int, replay_ref
     """
     # Whoever stores an event, or queues a replay, has the room's row locked first and the lane after it; so
     # does this. What it finds is then all there is, and what comes later finds the lane as it is left here.
-    newest: int = connection.execute(
-        select(rooms.c.last_sequence)
-        .where(rooms.c.tenant == lane.tenant, rooms.c.id == lane.room_ref)
-        .with_for_update()
-    ).scalar_one()
+    room = {"tenant": lane.tenant, "room_ref": lane.room_ref}
+    newest: int = connection.execute(NEWEST, room).scalar_one()
     acked = last if replay_ref is None else lane.acked
-    arrived = _received_at(connection, lane, acked + 1) or now if newest > acked else None
-    # Read by the statement that writes the lane: one for itself would cost every batch a round trip.
-    asked = replay_parts.waiting_since(lane.key, but=replay_ref, upto=last)
     still_narrow = lane.narrow_through is not None and lane.narrow_through > last
     recorded = connection.execute(
-        update(lanes)
-        .where(_held(lane))
-        .values(
-            acked_sequence=acked,
-            attempts=0,
-            refusals=0,
-            narrow=lane.narrow if still_narrow else None,
-            narrow_through=lane.narrow_through if still_narrow else None,
-            lease_until=None,
-            due_at=_unless_parked(now)
-            if arrived is not None
-            else case((asked.is_not(None), _unless_parked(now))),
-            waiting_since=asked if arrived is None else case((asked < arrived, asked), else_=arrived),
-        )
+        TAKEN,
+        {
+            **_named(lane),
+            "_epoch": lane.epoch,
+            "_acked": acked,
+            "_narrow": lane.narrow if still_narrow else None,
+            "_narrow_through": lane.narrow_through if still_narrow else None,
+            "_arrived": _received_at(connection, lane, acked + 1) or now if newest > acked else None,
+            "_replay_ref": replay_ref,
+            "_upto": last,
+            "_now": now,
+        },
     )
     if recorded.rowcount > 0 and replay_ref is not None:
         replay_parts.advance(connection, lane.key, replay_ref, upto=last)
@@ -356,14 +318,14 @@ def try_again(connection: Connection, endpoint: EndpointKey, *, now: int) -> int
 
 
 def _received_at(connection: Connection, lane: Lane, sequence: int) -> int | None:
-    found: int | None = connection.execute(
-        select(room_events.c.received_at).where(
-            room_events.c.tenant == lane.tenant,
-            room_events.c.room_ref == lane.room_ref,
-            room_events.c.sequence == sequence,
-        )
-    ).scalar_one_or_none()
+    event = {"tenant": lane.tenant, "room_ref": lane.room_ref, "sequence": sequence}
+    found: int | None = connection.execute(RECEIVED_AT, event).scalar_one_or_none()
     return found
+
+
+def _named(lane: Lane) -> dict[str, object]:
+    """Return what names the lane in the statements that are built once."""
+    return {"_tenant": lane.tenant, "_endpoint_ref": lane.endpoint_ref, "_room_ref": lane.room_ref}
 
 
 def _lane(lane: Lane) -> ColumnElement[bool]:

@@ -18,6 +18,9 @@ from openmeet_appservice.store.tables import replays, room_events
 LaneKey: TypeAlias = tuple[str, str, str]
 """``(tenant, endpoint_ref, room_ref)``."""
 
+LaneColumns: TypeAlias = tuple[ColumnElement[str], ColumnElement[str], ColumnElement[str]]
+"""The same as SQL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -57,17 +60,22 @@ def next_part(connection: Connection, lane: LaneKey) -> Part | None:
         connection.execute(gone if logged is None else gone.where(replays.c.last_sequence < logged))
 
 
-def waiting_since(lane: LaneKey, *, but: str | None = None, upto: int = 0) -> ScalarSelect[int | None]:
+def waiting_since(
+    lane: LaneKey | LaneColumns,
+    *,
+    but: str | ColumnElement[str | None] | None = None,
+    upto: int | ColumnElement[int] = 0,
+) -> ScalarSelect[int | None]:
     """Return since when the lane has something to send again, as SQL; NULL if it has nothing.
 
     Parameters
     ----------
     but
-        The replay that is sent up to *upto*: it counts only if there is more of it.
+        The replay that is sent up to *upto*: it counts only if there is more of it. None, or NULL: no replay.
     """
     query = select(func.min(replays.c.created_at)).where(_of(lane))
     if but is not None:
-        query = query.where(or_(replays.c.id != but, replays.c.last_sequence > upto))
+        query = query.where(or_(replays.c.id.is_distinct_from(but), replays.c.last_sequence > upto))
     return query.scalar_subquery()
 
 
@@ -78,7 +86,7 @@ def advance(connection: Connection, lane: LaneKey, ref: str, *, upto: int) -> No
     connection.execute(update(replays).where(its).values(next_sequence=upto + 1))
 
 
-def _of(lane: LaneKey) -> ColumnElement[bool]:
+def _of(lane: LaneKey | LaneColumns) -> ColumnElement[bool]:
     tenant, endpoint_ref, room_ref = lane
     return and_(
         replays.c.tenant == tenant,
