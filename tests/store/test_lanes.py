@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, select, update
+from sqlalchemy import Connection, event, insert, select, text, update
 
 from openmeet_appservice.domain.arrival import read_event
 from openmeet_appservice.store import event_log, lanes
-from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.database import Database, open_database
 from openmeet_appservice.store.endpoint_key import EPOCHS
 from openmeet_appservice.store.lanes import Backlog, Lane
 from openmeet_appservice.store.tables import endpoints, rooms, tenants
@@ -301,3 +302,42 @@ async def test_an_event_stored_while_a_batch_is_recorded_is_never_forgotten(stor
         found = await row(store)
         assert (found.last_sequence, found.acked_sequence, found.waiting_since) == (n + 1, n, 3)
         assert found.due_at is not None
+
+
+@pytest.mark.parametrize("first", ["stored", "recorded"])
+async def test_storing_and_recording_wait_for_one_another(
+    store: Database, migrated_url: str, first: str
+) -> None:
+    """The very orders of events that would leave a room with something to send idle."""
+    if store.dialect != "postgresql":
+        pytest.skip("SQLite lets nobody write meanwhile")
+    replica = open_database(migrated_url)
+    await say(store, "a", "$1", now=1)
+    [lane] = await take(store, now=10)
+    new = read_event({"event_id": "$2", "room_id": "!t1a"})
+
+    def store_event(connection: Connection) -> None:
+        event_log.append(connection, [new], now=3, bot="@bot:example.org")  # type: ignore[list-item]
+
+    def record(connection: Connection) -> None:
+        assert lanes.taken(connection, lane, last=1, now=5)
+
+    def slowly(connection: Connection, do: Callable[[Connection], None]) -> None:
+        do(connection)
+        connection.execute(text("SELECT pg_sleep(1)"))
+
+    def somebody_sleeps(connection: Connection) -> bool:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        return bool(connection.execute(query).scalar())
+
+    slow, quick = (store_event, record) if first == "stored" else (record, store_event)
+    writing = asyncio.create_task(store.write(slowly, slow))
+    async with asyncio.timeout(10):
+        while not await replica.read(somebody_sleeps):
+            await asyncio.sleep(0.01)
+    await replica.write(quick)
+    await writing
+    found = await row(store)
+    assert (found.last_sequence, found.acked_sequence, found.waiting_since) == (2, 1, 3)
+    assert found.due_at is not None
+    await replica.close()
