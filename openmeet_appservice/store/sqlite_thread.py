@@ -199,6 +199,22 @@ def _make_private(path: Path) -> None:
         return
 
 
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Have the file keep a write-ahead log, as it does ever after.
+
+    When several connections do so at once in a new file, SQLite does not wait for the others by itself.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(0.01)
+
+
 def _sqlite_engine(path: Path) -> Engine:
     def connect() -> sqlite3.Connection:
         _make_private(path)
@@ -206,7 +222,7 @@ def _sqlite_engine(path: Path) -> Engine:
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

@@ -117,6 +117,17 @@ async def test_sqlite_survives_a_power_failure(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_a_new_file_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    def make(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS t (a INTEGER)"))
+
+    for number in range(30):
+        databases = [SQLiteDatabase(tmp_path / f"{number}.db") for _ in range(4)]
+        await asyncio.gather(*(database.write(make) for database in databases))
+        for database in databases:
+            await database.close()
+
+
 async def test_an_unreachable_database_is_said_so(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
     with pytest.raises(errors.DatabaseUnavailable, match="unable to open"):
