@@ -91,6 +91,8 @@ def room_settings(config: Config) -> RoomSettings:
         access=rooms.access,
         power_levels=MappingProxyType(rooms.power_levels.model_dump()),
         chat_statuses=frozenset(rooms.chat_statuses),
+        topic=rooms.topic,
+        encrypted=rooms.encrypted,
     )
 
 

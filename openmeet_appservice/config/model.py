@@ -23,6 +23,7 @@ from openmeet_appservice.config.values import (
 )
 from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
+from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
 
 Level = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Milliseconds = timedelta(milliseconds=1)
@@ -164,6 +165,8 @@ class RoomsConfig(Section):
     private_alias: Annotated[bool, Field(strict=True)] = False
     version: Annotated[RoomVersion, Field(pattern=r"^1[12]$")] | None = None
     federate: Annotated[bool, Field(strict=True)] = False
+    encrypted: Annotated[bool, Field(strict=True)] = False
+    topic: Annotated[str, Field(max_length=10_000), AfterValidator(check_template)] = DEFAULT_TEMPLATE
     access: Access = Access.MEMBERS
     power_levels: PowerLevels = PowerLevels()
     chat_statuses: Annotated[

@@ -28,7 +28,8 @@ __all__ = ["Held", "Note", "Plan", "plan"]
 
 _NAME, _TOPIC = "m.room.name", "m.room.topic"
 _JOIN_RULES, _ALIAS = "m.room.join_rules", "m.room.canonical_alias"
-_POWER = "m.room.power_levels"
+_POWER, _ENCRYPTION = "m.room.power_levels", "m.room.encryption"
+_ENCRYPTED = {"algorithm": "m.megolm.v1.aes-sha2"}
 _ALWAYS = {
     "m.room.history_visibility": {"history_visibility": "shared"},
     "m.room.guest_access": {"guest_access": "forbidden"},
@@ -84,6 +85,7 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
         *(() if opening else join_rule),
         *(() if desired.alias else aliases),
         *_plan_always(actual),
+        *_plan_encryption(desired, actual),
         *_plan_state(actual, _POWER, _power(desired, actual.version, listed)),
         *people.kicks,
         *_plan_names(desired, actual),
@@ -98,9 +100,13 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
 def _create(desired: DesiredRoom) -> Plan:
     listed = listed_levels(desired.version, entitled_levels(desired))
     state = {_JOIN_RULES: {"join_rule": desired.join_rule}, **_ALWAYS}
+    if desired.encrypted:
+        state[_ENCRYPTION] = _ENCRYPTED
     content: dict[str, Any] = {
         "room_version": desired.version,
-        "preset": "public_chat" if desired.join_rule == "public" else "private_chat",
+        # Whatever the join rule, which is sent along: a homeserver can be set to encrypt the rooms of all
+        # other presets, and that can never be undone.
+        "preset": "public_chat",
         "visibility": "public" if desired.listed else "private",
         "creation_content": {"m.federate": desired.federate},
         "initial_state": [
@@ -148,6 +154,12 @@ def _plan_always(actual: ActualRoom) -> tuple[Action, ...]:
     return tuple(
         action for event_type, wanted in _ALWAYS.items() for action in _plan_state(actual, event_type, wanted)
     )
+
+
+def _plan_encryption(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:
+    """Encrypt the room if that is wanted; what is encrypted stays so, as Matrix knows no way back."""
+    encrypted = bool(actual.content(_ENCRYPTION).get("algorithm"))
+    return (SetState(_ENCRYPTION, _ENCRYPTED),) if desired.encrypted and not encrypted else ()
 
 
 def _plan_names(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:

@@ -15,6 +15,7 @@ from openmeet_appservice.domain.kinds import (
     Visibility,
     Wanted,
 )
+from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, Schedule, fill_topic
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
@@ -47,6 +48,10 @@ class RoomSettings:
         By role; roles not named have 0.
     chat_statuses
         The attendee statuses that may chat.
+    topic
+        The template of topics (`topic.fill_topic`), for entities that give none.
+    encrypted
+        Whether the rooms of entities that say nothing themselves are encrypted.
     """
 
     alias: str
@@ -56,6 +61,8 @@ class RoomSettings:
     access: Access
     power_levels: Mapping[str, int]
     chat_statuses: frozenset[AttendeeStatus]
+    topic: str = DEFAULT_TEMPLATE
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,9 @@ class EntityFacts:
     ----------
     alias
         The full alias that is kept for it, whether or not its room has it now.
-    access
+    topic
+        None or blank: the tenant's template is filled with *description*, *schedule* and *url*.
+    access, encrypted
         None: as the tenant's settings say.
     archived
         It was deleted.
@@ -81,7 +90,10 @@ class EntityFacts:
     alias: str
     topic: str | None = None
     description: str | None = None
+    url: str | None = None
+    schedule: Schedule | None = None
     access: Access | None = None
+    encrypted: bool | None = None
     archived: bool = False
     has_room: bool = False
 
@@ -123,6 +135,8 @@ class DesiredRoom:
         Whether only the bot may invite.
     alias
         The full public alias, None for none.
+    encrypted
+        Whether it is encrypted. Once it is it stays so.
     members
         Everybody who belongs into it, the bot not among them.
     removals_confirmed
@@ -139,6 +153,7 @@ class DesiredRoom:
     listed: bool = False
     private: bool = False
     alias: str | None = None
+    encrypted: bool = False
     members: tuple[DesiredMember, ...] = ()
     removals_confirmed: bool = False
 
@@ -195,8 +210,7 @@ def desired_room(
 
     Drafts and pending ones never had a room and get none; one that was published before, and an
     archived one, keeps its room closed. A cancelled event's room stays open and says so in the topic.
-    A private room is for members, whatever *access* says. Names are cut to 255 bytes; the topic is
-    the description where there is none, cut to 2,000.
+    A private room is for members, whatever *access* says. Names are cut to 255 bytes, topics to 2,000.
 
     Parameters
     ----------
@@ -214,13 +228,14 @@ def desired_room(
         wanted=wanted,
         bot=bot,
         name=shortened(" ".join(entity.name.split()), MAX_NAME_BYTES),
-        topic=_topic(entity),
+        topic=_topic(entity, settings.topic),
         version=settings.version or default_version,
         federate=settings.federate,
         join_rule="public" if anyone else "invite",
         listed=entity.visibility is Visibility.PUBLIC,
         private=private,
         alias=entity.alias if settings.private_alias or not private else None,
+        encrypted=settings.encrypted if entity.encrypted is None else entity.encrypted,
         members=_desired_members(entity.kind, members, settings),
         removals_confirmed=removals_confirmed,
     )
@@ -247,11 +262,17 @@ def _wanted(entity: EntityFacts) -> Wanted:
     return Wanted.CLOSED if entity.has_room else Wanted.NONE
 
 
-def _topic(entity: EntityFacts) -> str:
-    topic = (entity.topic or entity.description or "").strip()
+def _topic(entity: EntityFacts, template: str) -> str:
+    text = (entity.topic or "").strip() or fill_topic(
+        template,
+        name=entity.name,
+        description=entity.description or "",
+        url=entity.url or "",
+        schedule=entity.schedule,
+    )
     if entity.status is EntityStatus.CANCELLED:
-        topic = f"Cancelled. {topic}".strip()
-    return shortened(topic, MAX_TOPIC_BYTES)
+        text = f"Cancelled. {text}".strip()
+    return shortened(text, MAX_TOPIC_BYTES)
 
 
 def _desired_members(

@@ -20,12 +20,13 @@ def room_settings(defaults: RoomSettings, settings: Mapping[str, Any]) -> RoomSe
         The configuration's.
     settings
         The tenant's own, as stored: an object whose ``rooms`` may hold ``access``, ``private_alias``,
-        ``federate``, ``version``, ``power_levels`` (merged by role) and ``chat_statuses`` (replaced).
+        ``federate``, ``version``, ``topic``, ``encrypted``, ``power_levels`` (merged by role) and
+        ``chat_statuses`` (replaced).
     """
     chosen: Mapping[str, Any] = settings.get("rooms") or {}
     changes: dict[str, Any] = {
         name: chosen[name]
-        for name in ("private_alias", "federate", "version")
+        for name in ("private_alias", "federate", "version", "topic", "encrypted")
         if chosen.get(name) is not None
     }
     if chosen.get("access") is not None:

@@ -7,7 +7,17 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus, EntityStatus, Visibility
-from openmeet_appservice.provisioning.texts import DisplayName, ExternalId, Name, SlugText, Topic
+from openmeet_appservice.provisioning.texts import (
+    Description,
+    DisplayName,
+    ExternalId,
+    MomentText,
+    Name,
+    PageUrl,
+    SlugText,
+    TimeZone,
+    Topic,
+)
 from openmeet_appservice.web.models import ApiModel
 
 EventRole = Literal["host", "moderator", "speaker", "participant", "guest"]
@@ -29,9 +39,13 @@ class EntitySpec(ApiModel):
     """What events and groups have in common."""
 
     name: Name = Field(description="The room's name.", examples=["Board Games"])
+    description: Description | None = Field(
+        default=None, description="For the topic, where none is given (see the setting `rooms.topic`)."
+    )
     topic: Topic | None = Field(
         default=None, description="The room's topic, of which rooms show the first 2,000 bytes."
     )
+    url: PageUrl | None = Field(default=None, description="Its page on OpenMeet, for the topic.")
     visibility: Visibility = Field(
         description="`public`: in the room directory. `unlisted`: found by its alias only. "
         "`private`: for members, without an alias."
@@ -40,6 +54,12 @@ class EntitySpec(ApiModel):
         default=None,
         description="Who may walk in: `members` only, or `anyone` (never into something private). "
         "Absent: as the tenant's settings say.",
+    )
+
+    encrypted: bool | None = Field(
+        default=None,
+        description="Whether the room is encrypted. An encrypted room stays so whatever is said later; this "
+        "service forwards what it cannot read. Absent: as the tenant's settings say.",
     )
 
     @field_validator("access", mode="after")
@@ -57,9 +77,24 @@ class EventSpec(EntitySpec):
         description="`draft` and `pending` have no room, or a closed one. "
         "A `cancelled` event's room stays open and says so in its topic."
     )
+    starts_at: MomentText | None = Field(default=None, description="For the topic, with `ends_at`.")
+    ends_at: MomentText | None = Field(default=None, description="Not before `starts_at`, and not without.")
+    time_zone: TimeZone | None = Field(default=None, description="In which both are shown. Absent: UTC.")
     external_id: ExternalId | None = Field(
         default=None, description="OpenMeet's own id. Once given it stays; another one is refused."
     )
+
+    @field_validator("ends_at", mode="after")
+    @classmethod
+    def _ends_after_it_starts(cls, ends_at: str | None, info: ValidationInfo) -> str | None:
+        if ends_at is None or "starts_at" not in info.data:
+            return ends_at
+        starts_at = info.data["starts_at"]
+        if starts_at is None:
+            raise ValueError("It ends, so it has to start: give starts_at.")
+        if ends_at < starts_at:
+            raise ValueError("It ends before it starts.")
+        return ends_at
 
 
 class GroupSpec(EntitySpec):

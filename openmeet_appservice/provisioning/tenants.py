@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from sqlalchemy import Connection
 
 from openmeet_appservice.domain.kinds import Access as RoomAccess
 from openmeet_appservice.domain.kinds import AttendeeStatus
 from openmeet_appservice.domain.moments import to_rfc3339
+from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
 from openmeet_appservice.provisioning.paging import bounds, cut
 from openmeet_appservice.provisioning.parts import Parts, require_tenant
-from openmeet_appservice.provisioning.texts import Name
+from openmeet_appservice.provisioning.texts import MAX_TOPIC, Name
 from openmeet_appservice.store import entities, tenants
 from openmeet_appservice.store.tenants import Tenant
 from openmeet_appservice.web.conditional import check_if_match
@@ -48,6 +49,16 @@ class RoomOverrides(ApiModel):
         default=None, description="Whether people of other servers can be in new rooms."
     )
     version: Literal["11", "12"] | None = Field(default=None, description="The version of new rooms.")
+    topic: Annotated[str, AfterValidator(check_template)] | None = Field(
+        default=None,
+        max_length=MAX_TOPIC,
+        description="The template of topics: text with {name}, {description}, {when} and {url}; a line "
+        "whose fields are all empty is left out.",
+        examples=[DEFAULT_TEMPLATE],
+    )
+    encrypted: bool | None = Field(
+        default=None, description="Whether rooms of entities that say nothing themselves are encrypted."
+    )
     power_levels: PowerLevels | None = None
     chat_statuses: list[AttendeeStatus] | None = Field(
         default=None, min_length=1, description="The attendee statuses that may chat."

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
-from openmeet_appservice.domain.moments import from_rfc3339
+from openmeet_appservice.domain.moments import from_rfc3339, to_rfc3339
 from openmeet_appservice.domain.names import SLUG
 
 MAX_NAME: Final = 255
 MAX_DISPLAY_NAME: Final = 256
 """The most that Synapse takes, in characters."""
+
+MAX_DESCRIPTION: Final = 100_000
+MAX_URL: Final = 2048
 
 MAX_TOPIC: Final = 10_000
 """In characters. Far below what fits into an event (64 KiB), even at four bytes each."""
@@ -52,6 +56,16 @@ def _slug(text: str) -> str:
     return text
 
 
+def _time_zone(text: str) -> str:
+    if text not in available_timezones():
+        raise ValueError("It is no time zone of the IANA database, such as Europe/Berlin.")
+    return text
+
+
+def _moment_text(text: object) -> str:
+    return to_rfc3339(_moment(text))
+
+
 def _moment(text: object) -> int:
     if not isinstance(text, str):
         raise ValueError("It is a moment of RFC 3339, such as 2026-11-22T19:00:00.123Z.")
@@ -85,6 +99,31 @@ Topic = Annotated[
 ]
 """What it is about. Rooms show the first 2,000 bytes."""
 
+Description = Annotated[
+    str,
+    Field(
+        max_length=MAX_DESCRIPTION,
+        examples=["We play short games first."],
+        json_schema_extra=_SEVERAL_LINES,
+    ),
+    AfterValidator(_several_lines),
+]
+"""What OpenMeet says about it at length."""
+
+PageUrl = Annotated[
+    str,
+    Field(
+        max_length=MAX_URL,
+        pattern=r"^https?://[^\s/?#]+[^\s]*$",
+        examples=["https://openmeet.net/events/board-games-k3v9ab"],
+    ),
+    AfterValidator(_one_line),
+]
+"""A page for people."""
+
+TimeZone = Annotated[str, Field(max_length=64, examples=["Europe/Berlin"]), AfterValidator(_time_zone)]
+"""A zone of the IANA database."""
+
 ExternalId = Annotated[
     str,
     Field(min_length=1, max_length=MAX_NAME, examples=["01JD2Z7Q"], json_schema_extra=_ONE_LINE_NOT_BLANK),
@@ -102,3 +141,10 @@ SlugText = Annotated[
 
 Moment = Annotated[int, PlainValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 """RFC 3339 with an offset outside, milliseconds since the epoch inside."""
+
+MomentText = Annotated[
+    str,
+    PlainValidator(_moment_text),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-27T19:00:00.000Z"]}),
+]
+"""RFC 3339 with an offset outside, the same in UTC with milliseconds inside and in answers."""

@@ -5,11 +5,14 @@ The reconciler works from it, and so may everybody who must know what it will ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from openmeet_appservice.domain.kinds import Access, EntityKind, EntityStatus, Visibility
+from openmeet_appservice.domain.moments import from_rfc3339
 from openmeet_appservice.domain.rooms import (
     DesiredRoom,
     EntityFacts,
@@ -18,6 +21,7 @@ from openmeet_appservice.domain.rooms import (
     desired_room,
 )
 from openmeet_appservice.domain.tenant_settings import room_settings
+from openmeet_appservice.domain.topic import Schedule
 from openmeet_appservice.store import entities, members, rooms, sync, tenants
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.rooms import IN_USE, Room
@@ -156,7 +160,22 @@ def _facts(found: Entity, *, has_room: bool) -> EntityFacts:
         visibility=Visibility(found.spec["visibility"]),
         alias=found.alias,
         topic=found.spec.get("topic"),
+        description=found.spec.get("description"),
+        url=found.spec.get("url"),
+        schedule=_schedule(found.spec),
+        encrypted=found.spec.get("encrypted"),
         access=None if access is None else Access(access),
         archived=found.archived_at is not None,
         has_room=has_room,
+    )
+
+
+def _schedule(spec: Mapping[str, Any]) -> Schedule | None:
+    if spec.get("starts_at") is None:
+        return None
+    ends_at = spec.get("ends_at")
+    return Schedule(
+        starts_at=from_rfc3339(spec["starts_at"]),
+        ends_at=None if ends_at is None else from_rfc3339(ends_at),
+        time_zone=spec.get("time_zone") or "UTC",
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from .conftest import Api
 
 EVENT = "/tenants/t1/events/Board-Games"
 GROUP = "/tenants/t1/groups/Chess"
 SPEC = {"name": "Board Games", "visibility": "public", "status": "published"}
+NOTHING_MORE = dict.fromkeys(("description", "topic", "url", "access", "encrypted"))
+NO_SCHEDULE = dict.fromkeys(("starts_at", "ends_at", "time_zone"))
 
 
 async def test_an_event_is_stored_and_followed(api: Api) -> None:
@@ -20,12 +24,12 @@ async def test_an_event_is_stored_and_followed(api: Api) -> None:
         "kind": "event",
         "slug": "Board-Games",
         "spec": {
+            **NOTHING_MORE,
             "name": "Board Games",
-            "topic": None,
             "visibility": "public",
-            "access": None,
             "status": "published",
             "external_id": None,
+            **NO_SCHEDULE,
         },
         "matrix": {"room_id": None, "alias": None, "room_version": None},
         "sync": {"phase": "pending", "generation": 1, "observed_generation": 0, "last_error": None},
@@ -61,8 +65,9 @@ async def test_patch_is_a_merge_patch(api: Api) -> None:
     await api.put(EVENT, {**SPEC, "topic": "Dice", "access": "anyone", "external_id": "e1"})
     patched = await api.patch(EVENT, {"topic": None, "name": "Games"})
     assert patched.json["spec"] == {
+        **NOTHING_MORE,
+        **NO_SCHEDULE,
         "name": "Games",
-        "topic": None,
         "visibility": "public",
         "access": "anyone",
         "status": "published",
@@ -87,6 +92,22 @@ async def test_an_external_id_alone_moves_nothing_on_matrix(api: Api) -> None:
     assert (await api.get(EVENT)).json["spec"]["name"] == "Board Games"
 
 
+async def test_when_an_event_is_comes_back_in_utc(api: Api) -> None:
+    schedule = {
+        "starts_at": "2026-11-27T19:00:00+01:00",
+        "ends_at": "2026-11-27T21:30:00Z",
+        "time_zone": "Europe/Berlin",
+    }
+    made = await api.put(EVENT, {**SPEC, **schedule})
+    assert {name: made.json["spec"][name] for name in schedule} == {
+        "starts_at": "2026-11-27T18:00:00.000Z",
+        "ends_at": "2026-11-27T21:30:00.000Z",
+        "time_zone": "Europe/Berlin",
+    }
+    again = await api.put(EVENT, {**SPEC, **schedule, "starts_at": "2026-11-27T18:00:00Z"})
+    assert again.json["sync"]["generation"] == 1
+
+
 WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": None}, ["/name"]),
     ({"name": ""}, ["/name"]),
@@ -99,7 +120,11 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"visibility": "private", "access": "anyone"}, ["/access"]),
     ({"status": "cancelled"}, ["/status"]),
     ({"group": "g"}, ["/group"]),
-    ({"encrypted": True}, ["/encrypted"]),
+    ({"encrypted": "yes"}, ["/encrypted"]),
+    ({"url": "javascript:alert(1)"}, ["/url"]),
+    ({"url": "https://"}, ["/url"]),
+    ({"description": "a\u0000b"}, ["/description"]),
+    ({"starts_at": "2026-11-27T18:00:00Z"}, ["/starts_at"]),
     ({"members": [{"user": "a", "role": "host"}]}, ["/members/0/role"]),
     ({"members": [{"user": "a", "role": "guest", "status": "confirmed"}]}, ["/members/0/status"]),
     ({"members": [{"user": "a.b", "role": "guest"}]}, ["/members/0/user"]),
@@ -115,6 +140,22 @@ async def test_what_is_wrong_with_a_group_is_named(api: Api) -> None:
         wrong = await api.put(GROUP, {**SPEC, **change})
         assert (wrong.status, wrong.pointers) == (422, pointers), change
     assert (await api.get(GROUP)).code == "group_not_found"
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"starts_at": "tomorrow"}, "/starts_at"),
+        ({"starts_at": "2026-11-27T18:00:00"}, "/starts_at"),
+        ({"ends_at": "2026-11-27T18:00:00Z"}, "/ends_at"),
+        ({"starts_at": "2026-11-27T18:00:00Z", "ends_at": "2026-11-27T17:59:59Z"}, "/ends_at"),
+        ({"time_zone": "Europe/Atlantis"}, "/time_zone"),
+        ({"time_zone": "../../etc/passwd"}, "/time_zone"),
+    ],
+)
+async def test_a_wrong_schedule_is_refused(api: Api, change: dict[str, Any], pointer: str) -> None:
+    wrong = await api.put(EVENT, {**SPEC, **change})
+    assert (wrong.status, wrong.pointers) == (422, [pointer])
 
 
 async def test_events_can_be_cancelled_and_topics_have_lines(api: Api) -> None:

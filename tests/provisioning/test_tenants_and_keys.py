@@ -53,7 +53,9 @@ async def test_one_tenant_made_ten_times_at_once(admin: Api) -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"colour": 1}, "/settings/colour"),
-    ({"rooms": {"encrypted": True}}, "/settings/rooms/encrypted"),
+    ({"rooms": {"encrypted": "yes"}}, "/settings/rooms/encrypted"),
+    ({"rooms": {"topic": "{where}"}}, "/settings/rooms/topic"),
+    ({"rooms": {"join": "auto"}}, "/settings/rooms/join"),
     ({"rooms": {"access": "all"}}, "/settings/rooms/access"),
     ({"rooms": {"version": "10"}}, "/settings/rooms/version"),
     ({"rooms": {"power_levels": {"host": 101}}}, "/settings/rooms/power_levels/host"),
