@@ -115,6 +115,8 @@ class MessageRoutes:
     def _check(self, kind: EntityKind, sender: Sender) -> None:
         chosen = room_settings(self.defaults, sender.settings)
         status = None if sender.status is None else AttendeeStatus(sender.status)
+        if sender.silenced:
+            raise errors.Conflict(f"This user is banned or muted in the {kind}.", code="sender_may_not_chat")
         if sender.role is None or not may_chat(kind, sender.role, status, chosen.chat_statuses):
             raise errors.Conflict(
                 f"This user may not chat here: first make them a member of the {kind}, "

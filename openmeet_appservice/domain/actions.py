@@ -150,6 +150,39 @@ class Kick(_Action):
         return f"remove {self.user_id} ({self.reason})"
 
 
+@dataclass(frozen=True, slots=True)
+class Ban(_Action):
+    """Remove somebody for good, as the bot, or keep somebody out who is not in."""
+
+    name: ClassVar[str] = "ban"
+    user_id: str
+    reason: str
+
+    def describe(self) -> str:
+        return f"ban {self.user_id} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Unban(_Action):
+    """Take a ban of the bot's back; the room is not entered by it."""
+
+    name: ClassVar[str] = "unban"
+    user_id: str
+
+    def describe(self) -> str:
+        return f"take back the ban of {self.user_id}"
+
+
 Action: TypeAlias = (
-    CreateRoom | JoinBot | SetState | PutAlias | DeleteAlias | SetDirectoryVisibility | Invite | Join | Kick
+    CreateRoom
+    | JoinBot
+    | SetState
+    | PutAlias
+    | DeleteAlias
+    | SetDirectoryVisibility
+    | Invite
+    | Join
+    | Kick
+    | Ban
+    | Unban
 )

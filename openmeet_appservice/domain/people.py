@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from openmeet_appservice.domain.actions import Action, Invite, Join, Kick
+from openmeet_appservice.domain.actions import Action, Ban, Invite, Join, Kick, Unban
 from openmeet_appservice.domain.findings import Held, Note
 from openmeet_appservice.domain.kinds import Wanted
 from openmeet_appservice.domain.power_levels import bot_level, supports_creator_power
@@ -15,6 +15,7 @@ from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 HELD_ABOVE_PEOPLE: Final = 20
 HELD_ABOVE_PERCENT: Final = 20
 NOT_A_MEMBER: Final = "Not a member on OpenMeet (any more)"
+BANNED: Final = "Banned on OpenMeet"
 ROOM_CLOSED: Final = "This room has been closed"
 
 _INSIDE: Final = frozenset({"join", "invite"})
@@ -27,7 +28,7 @@ class People:
     *fixed* are the levels that the bot cannot change.
     """
 
-    kicks: tuple[Kick, ...]
+    departures: tuple[Kick | Ban, ...]
     arrivals: tuple[Action, ...]
     levels: Mapping[str, int]
     fixed: Mapping[str, int]
@@ -38,23 +39,29 @@ class People:
 def plan_people(desired: DesiredRoom, actual: ActualRoom) -> People:
     """Compare who belongs into the room with who is in it or invited.
 
-    Nobody is unbanned: a banned member is reported. Where anyone may join, only puppets are removed;
+    A ban of the bot's is taken back when OpenMeet lists the person without one; a ban that a moderator
+    made is kept, and reported where a member has it. Where anyone may join, only puppets are removed;
     strangers are welcome there. Removing more than 20 people and more than 20 % of those inside at
     once is held until confirmed, except when the room is closed; who is held keeps the power level.
     """
     entitled = entitled_levels(desired)
     stuck = _out_of_reach(desired, actual)
+    banned = _to_be_banned(desired, actual, stuck)
     leaving = _leaving(desired, actual, entitled, stuck)
     held = _held(desired, actual, leaving)
     levels = dict(entitled)
     if held is not None:
         listed = listed_now(actual)
         levels |= {user: listed[user] for user in leaving if user in listed}
+        banned = tuple(user for user in banned if user not in leaving)
         leaving = ()
     reason = NOT_A_MEMBER if desired.wanted is Wanted.OPEN else ROOM_CLOSED
     arrivals, notes = _arrivals(desired, actual, entitled)
     return People(
-        kicks=tuple(Kick(user, reason) for user in leaving),
+        departures=(
+            *(Kick(user, reason) for user in leaving if user not in banned),
+            *(Ban(user, BANNED) for user in banned),
+        ),
         arrivals=arrivals,
         levels=levels,
         fixed=stuck,
@@ -89,6 +96,17 @@ def _out_of_reach(desired: DesiredRoom, actual: ActualRoom) -> dict[str, int]:
     return {user: level for user, level in listed_now(actual).items() if level >= own and user != desired.bot}
 
 
+def _to_be_banned(desired: DesiredRoom, actual: ActualRoom, stuck: Mapping[str, int]) -> tuple[str, ...]:
+    """Return whom to ban; a room that is closed needs none."""
+    if desired.wanted is not Wanted.OPEN:
+        return ()
+    return tuple(
+        user
+        for user in sorted(desired.banned - {desired.bot})
+        if actual.members.get(user) != "ban" and user not in stuck
+    )
+
+
 def _leaving(
     desired: DesiredRoom,
     actual: ActualRoom,
@@ -103,7 +121,7 @@ def _leaving(
         and user != desired.bot
         and user not in entitled
         and user not in stuck
-        and (user in actual.ours or not strangers_may_stay)
+        and (user in actual.ours or user in desired.banned or not strangers_may_stay)
     )
 
 
@@ -120,13 +138,14 @@ def _arrivals(
     desired: DesiredRoom, actual: ActualRoom, entitled: Mapping[str, int]
 ) -> tuple[tuple[Action, ...], tuple[Note, ...]]:
     """Invitations and joins, the mightiest first, so that a room has its hosts before its guests."""
-    actions: list[Action] = []
+    forgiven = sorted(actual.our_bans & desired.forgiven) if desired.wanted is Wanted.OPEN else ()
+    actions: list[Action] = [Unban(user) for user in forgiven]
     notes: list[Note] = []
     for user in sorted(entitled, key=lambda user: (-entitled[user], user)):
         match actual.members.get(user):
             case "join":
                 continue
-            case "ban":
+            case "ban" if user not in forgiven:
                 notes.append(Note("member_banned", "belongs into the room but is banned from it", user))
                 continue
             case "invite":

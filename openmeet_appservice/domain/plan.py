@@ -87,7 +87,7 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
         *_plan_always(actual),
         *_plan_encryption(desired, actual),
         *_plan_state(actual, _POWER, _power(desired, actual.version, listed)),
-        *people.kicks,
+        *people.departures,
         *_plan_names(desired, actual),
         *(aliases if desired.alias else ()),
         *(join_rule if opening else ()),

@@ -70,12 +70,12 @@ def listed_levels(
     """Choose what is listed: levels other than 0, capped to what people may have.
 
     Levels that are *fixed*, because the bot cannot change them, are kept as they are. Of more than the
-    event can hold (`MAX_USERS_BYTES`) the highest are listed.
+    event can hold (`MAX_USERS_BYTES`) those below 0 are listed, and the highest.
     """
     top = highest_level(version)
     capped = {user: min(level, top) for user, level in levels.items() if level != 0}
     wanted = list((capped | dict(fixed)).items())
-    wanted.sort(key=lambda entry: (-entry[1], entry[0]))
+    wanted.sort(key=lambda entry: (entry[1] >= 0, -entry[1], entry[0]))
     size, users, left_out = 0, {}, []
     for user, level in wanted:
         size += len(json.dumps(user, ensure_ascii=False).encode()) + len(f":{level},")

@@ -16,8 +16,8 @@ _FIRST_VERSION: Final = "1"
 class RoomState:
     """What a room's whole state says that matters here.
 
-    *claim* is ours (`arrival.CLAIM`) in ``m.room.create``, *creator* who sent that event; the
-    other fields are those of `rooms.ActualRoom`.
+    *claim* is ours (`arrival.CLAIM`) in ``m.room.create``, *creator* who sent that event, *banned_by* who
+    banned each of those who are; the other fields are those of `rooms.ActualRoom`.
     """
 
     version: str
@@ -25,6 +25,7 @@ class RoomState:
     creator: str | None
     members: Mapping[str, str]
     state: Mapping[str, JsonObject]
+    banned_by: Mapping[str, str]
 
 
 def read_state(events: Iterable[JsonObject]) -> RoomState:
@@ -34,6 +35,7 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
     """
     members: dict[str, str] = {}
     state: dict[str, JsonObject] = {}
+    banned_by: dict[str, str] = {}
     creator: str | None = None
     for event in events:
         kind, state_key, content = event.get("type"), event.get("state_key"), event.get("content")
@@ -41,6 +43,8 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
             continue
         if kind == "m.room.member" and isinstance(state_key, str):
             members[state_key] = _text(content.get("membership")) or "leave"
+            if members[state_key] == "ban":
+                banned_by[state_key] = _text(event.get("sender")) or ""
         elif state_key == "":
             state[kind] = content
             if kind == "m.room.create":
@@ -52,6 +56,7 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
         creator=creator,
         members=members,
         state=state,
+        banned_by=banned_by,
     )
 
 

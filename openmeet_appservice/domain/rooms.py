@@ -25,6 +25,9 @@ MAX_NAME_BYTES: Final = 255
 MAX_TOPIC_BYTES: Final = 2_000
 """The longest topic: OpenMeet's descriptions have no limit, events have one."""
 
+MUTED: Final = -1
+"""The power level of who may only read: below what every message needs."""
+
 _PUBLISHED: Final = frozenset({EntityStatus.PUBLISHED, EntityStatus.CANCELLED})
 
 
@@ -100,16 +103,21 @@ class EntityFacts:
 
 @dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """A member as OpenMeet listed it, with its user id on Matrix. *status* None means confirmed."""
+    """A member as OpenMeet listed it, with its user id on Matrix. *status* None means confirmed.
+
+    Who is *banned* may not come back, who is *muted* may only read.
+    """
 
     user_id: str
     role: str
     status: AttendeeStatus | None = None
+    banned: bool = False
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredMember:
-    """Somebody who belongs into the room, with the power level of the role."""
+    """Somebody who belongs into the room, with the power level of the role, or `MUTED`."""
 
     user_id: str
     power_level: int = 0
@@ -139,6 +147,10 @@ class DesiredRoom:
         Whether it is encrypted. Once it is it stays so.
     members
         Everybody who belongs into it, the bot not among them.
+    banned
+        Who may not come back.
+    forgiven
+        Whom OpenMeet lists and does not want banned: a ban of ours is taken back.
     removals_confirmed
         A person confirmed that many people may be removed at once.
     """
@@ -155,6 +167,8 @@ class DesiredRoom:
     alias: str | None = None
     encrypted: bool = False
     members: tuple[DesiredMember, ...] = ()
+    banned: frozenset[str] = frozenset()
+    forgiven: frozenset[str] = frozenset()
     removals_confirmed: bool = False
 
 
@@ -180,6 +194,8 @@ class ActualRoom:
         Whether that is a room of ours that may lose it: a former one or an orphan.
     ours
         Those among the members who are puppets of this tenant.
+    our_bans
+        Those who were banned by the bot, not by a moderator.
     """
 
     room_id: str
@@ -191,6 +207,7 @@ class ActualRoom:
     alias_target: str | None = None
     alias_target_is_ours: bool = False
     ours: frozenset[str] = frozenset()
+    our_bans: frozenset[str] = frozenset()
 
     def content(self, event_type: str) -> JsonObject:
         """The content of a state event with an empty state key, empty if there is none."""
@@ -222,6 +239,7 @@ def desired_room(
     wanted = _wanted(entity)
     if wanted is not Wanted.OPEN:
         return DesiredRoom(wanted=wanted, bot=bot, removals_confirmed=removals_confirmed)
+    listed = tuple(members)
     private = entity.visibility is Visibility.PRIVATE
     anyone = not private and (entity.access or settings.access) is Access.ANYONE
     return DesiredRoom(
@@ -236,7 +254,9 @@ def desired_room(
         private=private,
         alias=entity.alias if settings.private_alias or not private else None,
         encrypted=settings.encrypted if entity.encrypted is None else entity.encrypted,
-        members=_desired_members(entity.kind, members, settings),
+        members=_desired_members(entity.kind, listed, settings),
+        banned=frozenset(member.user_id for member in listed if member.banned),
+        forgiven=frozenset(member.user_id for member in listed if not member.banned),
         removals_confirmed=removals_confirmed,
     )
 
@@ -279,7 +299,7 @@ def _desired_members(
     kind: EntityKind, members: Iterable[MemberFacts], settings: RoomSettings
 ) -> tuple[DesiredMember, ...]:
     return tuple(
-        DesiredMember(member.user_id, settings.power_levels.get(member.role, 0))
+        DesiredMember(member.user_id, MUTED if member.muted else settings.power_levels.get(member.role, 0))
         for member in members
-        if may_chat(kind, member.role, member.status, settings.chat_statuses)
+        if not member.banned and may_chat(kind, member.role, member.status, settings.chat_statuses)
     )

@@ -103,6 +103,20 @@ class RoomCalls(Calls):
         body = {"user_id": user_id} | ({"reason": reason} if reason else {})
         await self._api.call("kick", Method.POST, path, body=body, as_user=as_user)
 
+    async def ban(
+        self, room_id: str, user_id: str, reason: str | None = None, as_user: str | None = None
+    ) -> None:
+        """Ban *user_id*, inside or not; fine when banned already."""
+        path = Path.v3.rooms[room_id].ban
+        body = {"user_id": user_id} | ({"reason": reason} if reason else {})
+        await self._api.call("ban", Method.POST, path, body=body, as_user=as_user, repeatable=True)
+
+    async def unban(self, room_id: str, user_id: str, as_user: str | None = None) -> None:
+        """Take a ban back. Never repeated by itself: who is not banned cannot be unbanned."""
+        path = Path.v3.rooms[room_id].unban
+        body = {"user_id": user_id}
+        await self._api.call("unban", Method.POST, path, body=body, as_user=as_user)
+
     async def leave(self, room_id: str, as_user: str | None = None, reason: str | None = None) -> None:
         """Let *as_user*, or the bot, leave; fine when it has left already.
 

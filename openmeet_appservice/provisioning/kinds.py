@@ -178,7 +178,7 @@ GROUPS = Kind(
 def standing_of(model: AttendeeStanding | GroupStanding) -> Standing:
     """Return what the store keeps of a member's role and status."""
     status = model.status.value if isinstance(model, AttendeeStanding) else None
-    return Standing(model.role, status)
+    return Standing(model.role, status, model.banned, model.muted)
 
 
 def people(listed: Sequence[Attendee] | Sequence[GroupMember], pointer: str) -> Standings:
@@ -212,7 +212,12 @@ def refuse_doubled(slugs: Sequence[str], pointer: str, field: str = "") -> None:
 
 def member_model(kind: Kind, user: str, standing: Standing) -> BaseModel:
     """Return one member as the API shows it."""
-    fields: Mapping[str, Any] = {"user": user, "role": standing.role}
+    fields: Mapping[str, Any] = {
+        "user": user,
+        "role": standing.role,
+        "banned": standing.banned,
+        "muted": standing.muted,
+    }
     if kind.kind is EntityKind.EVENT:
         fields = {**fields, "status": standing.status}
     return kind.member.model_validate(fields)

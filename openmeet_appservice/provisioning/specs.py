@@ -108,7 +108,18 @@ class GroupSpec(EntitySpec):
     )
 
 
-class AttendeeStanding(ApiModel):
+class _Standing(ApiModel):
+    """What members of events and groups have in common."""
+
+    banned: bool = Field(
+        default=False,
+        description="Whether the user is kept out, and banned on Matrix. Taken back by `false`; who is only "
+        "taken off the list stays banned.",
+    )
+    muted: bool = Field(default=False, description="Whether the user may only read.")
+
+
+class AttendeeStanding(_Standing):
     """What somebody is in an event."""
 
     role: EventRole
@@ -118,7 +129,7 @@ class AttendeeStanding(ApiModel):
     )
 
 
-class GroupStanding(ApiModel):
+class GroupStanding(_Standing):
     """What somebody is in a group."""
 
     role: GroupRole = Field(description="A `guest` has applied, and may not chat.")

@@ -15,6 +15,7 @@ from typing import Any
 
 from openmeet_appservice.domain.actions import (
     Action,
+    Ban,
     DeleteAlias,
     Invite,
     Join,
@@ -23,6 +24,7 @@ from openmeet_appservice.domain.actions import (
     PutAlias,
     SetDirectoryVisibility,
     SetState,
+    Unban,
 )
 from openmeet_appservice.domain.people import NOT_A_MEMBER
 from openmeet_appservice.errors import HomeserverLimited, HomeserverRefused, NotReconciled
@@ -35,7 +37,7 @@ from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.puppets import Puppet
 from openmeet_appservice.store.rooms import Room
 
-_Personal = Invite | Join | Kick
+_Personal = Invite | Join | Kick | Ban | Unban
 
 
 @dataclass(slots=True)
@@ -188,7 +190,7 @@ class Applier:
     async def _person(
         self, room: Room, room_id: str, puppet: Puppet | None, actions: Sequence[_Personal]
     ) -> None:
-        comes = not all(isinstance(action, Kick) for action in actions)
+        comes = any(isinstance(action, Invite | Join) for action in actions)
         if puppet is not None and comes and (not puppet.registered or puppet.profile_name is None):
             await self._puppets.ensure(puppet)
         for action in actions:
@@ -198,6 +200,10 @@ class Applier:
                     if puppet is None and reason == NOT_A_MEMBER:
                         # OpenMeet never listed somebody who is none of its users.
                         await self._announcer.denied(room, user_id, reason)
+                case Ban(user_id=user_id, reason=reason):
+                    await self._homeserver.ban(room_id, user_id, reason)
+                case Unban(user_id=user_id):
+                    await self._homeserver.unban(room_id, user_id)
                 case Invite(user_id=user_id):
                     await self._homeserver.invite(room_id, user_id)
                 case Join(user_id=user_id):

@@ -61,4 +61,5 @@ async def observe(
         state=state.state,
         listed=is_inside and await homeserver.room_visibility(room_id) == "public",
         aliases=frozenset(aliases) & frozenset(our_aliases),
+        our_bans=frozenset(user for user, sender in state.banned_by.items() if sender == bot),
     )

@@ -24,6 +24,8 @@ class Standing:
 
     role: str
     status: str | None = None
+    banned: bool = False
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +67,26 @@ def count(connection: Connection, entity: Entity) -> int:
 
 def of_entity(connection: Connection, entity: Entity) -> dict[str, Standing]:
     """Return all members by our id of the user."""
-    found = connection.execute(_of(entity, select(members.c.user_ref, members.c.role, members.c.status)))
-    return {ref: Standing(role, status) for ref, role, status in found}
+    found = connection.execute(_of(entity, select(members.c.user_ref, *_STANDING)))
+    return {ref: Standing(*standing) for ref, *standing in found}
 
 
 def one(connection: Connection, entity: Entity, user_ref: str) -> Standing | None:
     """Return what one user is in the entity, None for nothing."""
     row = connection.execute(
-        _of(entity, select(members.c.role, members.c.status)).where(members.c.user_ref == user_ref)
+        _of(entity, select(*_STANDING)).where(members.c.user_ref == user_ref)
     ).one_or_none()
-    return None if row is None else Standing(row.role, row.status)
+    return None if row is None else Standing(*row)
 
 
 def facts(connection: Connection, entity: Entity) -> list[MemberFacts]:
     """Return all members as `domain.rooms` wants them, by the user ids of their puppets."""
     found = connection.execute(
-        _of(
-            entity, select(users.c.user_id, members.c.role, members.c.status).join_from(members, users, _JOIN)
-        )
+        _of(entity, select(users.c.user_id, *_STANDING).join_from(members, users, _JOIN))
     )
     return [
-        MemberFacts(user_id, role, None if status is None else AttendeeStatus(status))
-        for user_id, role, status in found
+        MemberFacts(user_id, role, None if status is None else AttendeeStatus(status), banned, muted)
+        for user_id, role, status, banned, muted in found
     ]
 
 
@@ -97,14 +97,12 @@ def list_page(connection: Connection, entity: Entity, *, after: str | None, limi
     """
     query = _of(
         entity,
-        select(members.c.user_ref, users.c.slug, members.c.role, members.c.status).join_from(
-            members, users, _JOIN
-        ),
+        select(members.c.user_ref, users.c.slug, *_STANDING).join_from(members, users, _JOIN),
     )
     if after is not None:
         query = query.where(members.c.user_ref > after)
     found = connection.execute(query.order_by(members.c.user_ref).limit(limit))
-    return [Member(ref, slug, Standing(role, status)) for ref, slug, role, status in found]
+    return [Member(ref, slug, Standing(*standing)) for ref, slug, *standing in found]
 
 
 def replace(connection: Connection, entity: Entity, wanted: Mapping[str, Standing]) -> Change:
@@ -119,11 +117,11 @@ def merge(
     """Add or change *wanted* and remove *gone*, both by our ids of users; leave the others alone."""
     named = [*wanted, *gone]
     found = connection.execute(
-        _of(entity, select(members.c.user_ref, members.c.role, members.c.status)).where(
+        _of(entity, select(members.c.user_ref, *_STANDING)).where(
             among(connection, members.c.user_ref, named)
         )
     )
-    known = {ref: Standing(role, status) for ref, role, status in found}
+    known = {ref: Standing(*standing) for ref, *standing in found}
     return _apply(connection, entity, known, count(connection, entity), wanted, known.keys() & set(gone))
 
 
@@ -159,6 +157,8 @@ def _named(entity: Entity, user_ref: str, standing: Standing, prefix: str = "") 
         "user_ref": user_ref,
         "role": standing.role,
         "status": standing.status,
+        "banned": standing.banned,
+        "muted": standing.muted,
     }
     return {prefix + name: value for name, value in values.items()}
 
@@ -166,6 +166,9 @@ def _named(entity: Entity, user_ref: str, standing: Standing, prefix: str = "") 
 def _of(entity: Entity, query: Select[Any]) -> Select[Any]:
     return query.where(members.c.tenant == entity.tenant, members.c.entity_ref == entity.ref)
 
+
+_STANDING = (members.c.role, members.c.status, members.c.banned, members.c.muted)
+"""The columns that make a `Standing`, in its order."""
 
 _JOIN = and_(users.c.tenant == members.c.tenant, users.c.id == members.c.user_ref)
 
@@ -176,5 +179,10 @@ _UPDATE = (
         members.c.entity_ref == bindparam("its_entity_ref"),
         members.c.user_ref == bindparam("its_user_ref"),
     )
-    .values(role=bindparam("its_role"), status=bindparam("its_status"))
+    .values(
+        role=bindparam("its_role"),
+        status=bindparam("its_status"),
+        banned=bindparam("its_banned"),
+        muted=bindparam("its_muted"),
+    )
 )

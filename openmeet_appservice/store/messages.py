@@ -31,14 +31,15 @@ REPEATABLE_MS = KEPT_MS
 class Sender:
     """A user who is to speak in an entity's room, and all that decides whether that is possible.
 
-    *role* is None for somebody who is not a member, *room_id* while there is no room; *settled* says that
-    Synapse agrees with everything OpenMeet wants of the entity.
+    *role* is None for somebody who is not a member, *room_id* while there is no room; *silenced* says that
+    the member is banned or muted, *settled* that Synapse agrees with everything OpenMeet wants of the entity.
     """
 
     user_ref: str
     user_id: str
     role: str | None
     status: str | None
+    silenced: bool
     room_ref: str | None
     room_id: str | None
     settings: Mapping[str, Any]
@@ -107,7 +108,14 @@ def sender(
     if entity is None:
         return "no entity"
     user = connection.execute(
-        select(users.c.id, users.c.user_id, members.c.role, members.c.status)
+        select(
+            users.c.id,
+            users.c.user_id,
+            members.c.role,
+            members.c.status,
+            members.c.banned,
+            members.c.muted,
+        )
         .outerjoin(
             members,
             and_(
@@ -125,6 +133,7 @@ def sender(
         user_id=user.user_id,
         role=user.role,
         status=user.status,
+        silenced=bool(user.banned or user.muted),
         room_ref=entity.room_ref,
         room_id=entity.room_id,
         settings=orjson.loads(entity.settings),

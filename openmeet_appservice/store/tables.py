@@ -145,6 +145,8 @@ members = Table(
     Column("user_ref", String(64), nullable=False),
     Column("role", String(16), nullable=False),
     Column("status", String(16), comment="an attendee's; groups have none"),
+    Column("banned", Boolean, nullable=False, default=False),
+    Column("muted", Boolean, nullable=False, default=False),
     PrimaryKeyConstraint("tenant", "entity_ref", "user_ref"),
     Index("ix_members_user", "tenant", "user_ref"),
 )

@@ -219,13 +219,13 @@ class World:
         query = select(messages_table).order_by(messages_table.c.created_at)
         return await self.database.read(lambda connection: list(connection.execute(query)))
 
-    async def join(self, user: str, role: str, status: str | None = None) -> None:
+    async def join(self, user: str, role: str, status: str | None = None, **more: bool) -> None:
         """Make a user a member."""
 
         def write(connection: Connection) -> None:
             found = users.find(connection, "t1", user)
             assert found is not None
-            members.merge(connection, self.entity, {found.ref: Standing(role, status)}, [])
+            members.merge(connection, self.entity, {found.ref: Standing(role, status, **more)}, [])
 
         await self.database.write(write)
 

@@ -157,6 +157,13 @@ async def test_only_members_who_may_chat_can_be_spoken_for(api: Api) -> None:
     assert api.world.synapse.said == [(ALAN, "Hello")]
 
 
+@pytest.mark.parametrize("silenced", [{"banned": True}, {"muted": True}])
+async def test_nobody_speaks_for_who_is_banned_or_muted(api: Api, silenced: dict[str, bool]) -> None:
+    await api.world.join("alan", "participant", "confirmed", **silenced)
+    answer = await api.post({"sender": "alan", "body": "Hello"})
+    assert (answer.status, answer.json.get("code")) == (409, "sender_may_not_chat")
+
+
 async def test_a_tenant_says_who_may_chat(api: Api) -> None:
     settings = dumps({"rooms": {"chat_statuses": ["pending"]}})
 

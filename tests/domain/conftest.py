@@ -10,6 +10,7 @@ import pytest
 
 from openmeet_appservice.domain.actions import (
     Action,
+    Ban,
     CreateRoom,
     DeleteAlias,
     Invite,
@@ -19,6 +20,7 @@ from openmeet_appservice.domain.actions import (
     PutAlias,
     SetDirectoryVisibility,
     SetState,
+    Unban,
 )
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 
@@ -50,6 +52,14 @@ def apply_action(actual: ActualRoom | None, action: Action, desired: DesiredRoom
         case SetDirectoryVisibility(listed):
             _bot_is_in(actual, desired.bot)
             return replace(actual, listed=listed)
+        case Ban(user, _):
+            _can_remove(actual, user, desired.bot)
+            ours = actual.our_bans | {user}
+            return replace(_with_member(actual, user, "ban"), our_bans=ours)
+        case Unban(user):
+            if actual.members.get(user) != "ban":
+                raise Refused("403: not banned")
+            return replace(_with_member(actual, user, "leave"), our_bans=actual.our_bans - {user})
         case Invite() | Join() | Kick():
             return _with_membership(actual, action, desired.bot)
         case _:
@@ -103,10 +113,8 @@ def _with_membership(actual: ActualRoom, action: Invite | Join | Kick, bot: str)
             rule = actual.content("m.room.join_rules").get("join_rule")
             allowed, after = now == "invite" or (rule == "public" and now != "ban"), "join"
         case Kick():
-            _bot_is_in(actual, bot)
-            listed = actual.content("m.room.power_levels").get("users", {})
-            equal = actual.version != "12" and listed.get(action.user_id, 0) >= 100
-            allowed, after = now in ("join", "invite") and not equal, "leave"
+            _can_remove(actual, action.user_id, bot)
+            allowed, after = now in ("join", "invite"), "leave"
     if not allowed:
         raise Refused(f"403: {action} while the membership is {now}")
     return _with_member(actual, action.user_id, after)
@@ -114,6 +122,13 @@ def _with_membership(actual: ActualRoom, action: Invite | Join | Kick, bot: str)
 
 def _with_member(actual: ActualRoom, user: str, membership: str) -> ActualRoom:
     return replace(actual, members={**actual.members, user: membership})
+
+
+def _can_remove(actual: ActualRoom, user: str, bot: str) -> None:
+    _bot_is_in(actual, bot)
+    listed = actual.content("m.room.power_levels").get("users", {})
+    if actual.version != "12" and listed.get(user, 0) >= 100:
+        raise Refused(f"403: {user} is as mighty as the bot")
 
 
 def _bot_is_in(actual: ActualRoom, bot: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from openmeet_appservice.domain.actions import (
     Action,
+    Ban,
     CreateRoom,
     DeleteAlias,
     Invite,
@@ -17,6 +18,7 @@ from openmeet_appservice.domain.actions import (
     PutAlias,
     SetDirectoryVisibility,
     SetState,
+    Unban,
 )
 from openmeet_appservice.domain.findings import Held, Note
 from openmeet_appservice.domain.plan import Plan
@@ -41,6 +43,8 @@ ONE_OF_EACH: list[Action] = [
     Invite("@ada:hs.test"),
     Join("@ada:hs.test"),
     Kick("@ada:hs.test", "because"),
+    Ban("@ada:hs.test", "because"),
+    Unban("@ada:hs.test"),
 ]
 
 

@@ -106,8 +106,10 @@ def _entity(data: Mapping[str, Any], *, has_room: bool) -> EntityFacts:
 
 
 def _member(user: str, what: str) -> MemberFacts:
-    role, _, status = what.partition("/")
-    return MemberFacts(user, role, AttendeeStatus(status) if status else None)
+    words = what.split(" ")
+    role, _, status = words[0].partition("/")
+    flags = dict.fromkeys(words[1:], True)
+    return MemberFacts(user, role, AttendeeStatus(status) if status else None, **flags)
 
 
 def _settings(data: Mapping[str, Any]) -> RoomSettings:
@@ -145,6 +147,7 @@ def _actual(data: Mapping[str, Any], desired: DesiredRoom, apply: Apply) -> Actu
     strangers = ("@bot", "@stranger")
     puppets = [user for user in given["members"] if not user.startswith(strangers)]
     given["ours"] = frozenset(given.get("ours", puppets))
+    given["our_bans"] = frozenset(given.get("our_bans", room.our_bans))
     return replace(room, **given)
 
 

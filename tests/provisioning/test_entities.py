@@ -168,8 +168,8 @@ async def test_members_come_with_it_or_are_left_alone(api: Api) -> None:
     await api.put(EVENT, {**SPEC, "members": listed})
     items = await api.all(f"{EVENT}/members", 10)
     assert sorted(items, key=lambda item: str(item["user"])) == [
-        {"user": "Bob", "role": "guest", "status": "maybe"},
-        {"user": "ada", "role": "host", "status": "confirmed"},
+        {"user": "Bob", "role": "guest", "status": "maybe", "banned": False, "muted": False},
+        {"user": "ada", "role": "host", "status": "confirmed", "banned": False, "muted": False},
     ]
     await api.settle()
     assert (await api.put(EVENT, {**SPEC, "members": listed})).status == 200

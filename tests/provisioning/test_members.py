@@ -86,7 +86,7 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"remove": ["a", "b", "A"]}, ["/remove/2"]),
     ({"upsert": [{"user": "a", "role": "guest"}] * 2}, ["/upsert/1/user"]),
     ({"upsert": [{"user": "a", "role": "king"}]}, ["/upsert/0/role"]),
-    ({"upsert": [{"user": "a", "role": "guest", "muted": True}]}, ["/upsert/0/muted"]),
+    ({"upsert": [{"user": "a", "role": "guest", "muted": "yes"}]}, ["/upsert/0/muted"]),
     ({"remove": ["a b"]}, ["/remove/0"]),
     ({"remove": None}, ["/remove"]),
 ]
@@ -96,6 +96,19 @@ async def test_a_wrong_delta_is_named(event: Api) -> None:
     for delta, pointers in WRONG:
         wrong = await event.patch(MEMBERS, delta)
         assert (wrong.status, wrong.pointers) == (422, pointers), delta
+
+
+async def test_bans_and_mutes_are_part_of_what_a_member_is(event: Api) -> None:
+    one = f"{MEMBERS}/ada"
+    await event.put(one, {"role": "guest"})
+    await event.settle()
+    banned = await event.put(one, {"role": "guest", "banned": True})
+    assert (banned.status, banned.json["changed"]) == (202, 1)
+    muted = await event.patch(MEMBERS, {"upsert": [{"user": "ada", "role": "guest", "muted": True}]})
+    assert muted.json["changed"] == 1
+    assert await event.all(MEMBERS, 10) == [
+        {"user": "ada", "role": "guest", "status": "confirmed", "banned": False, "muted": True}
+    ]
 
 
 async def test_one_member(event: Api) -> None:

@@ -273,18 +273,46 @@ async def test_removing_many_is_held_until_confirmed(running: Service) -> None:
     assert await running.inside(room_id) == {running.user_id("ada")}
 
 
-async def test_a_banned_member_is_reported_and_not_unbanned(running: Service) -> None:
+async def test_whom_a_moderator_banned_is_reported_and_not_unbanned(running: Service) -> None:
     event = await running.put("strict", who={"ada": "host", "bob": "participant"})
     await running.settled(event)
     room_id = await running.room_id(event)
     bob = running.user_id("bob")
-    await running.homeserver.set_state(room_id, "m.room.member", {"membership": "ban"}, bob)
+    await running.homeserver.ban(room_id, bob, as_user=running.user_id("ada"))
     await running.put("strict", name="Stricter")
     status = await running.failed(event, "member_banned")
     assert status.error is not None
     assert bob in status.error.detail
     assert (await running.memberships(room_id))[bob] == "ban"
     assert names(await running.state(room_id))[0] == "Stricter"
+
+
+@both_versions
+async def test_bans_and_mutes_come_and_go(of_version: Service, version: str) -> None:
+    service = of_version
+    who: dict[str, str | Standing] = {"ada": "host", "bob": "moderator", "cyd": "participant"}
+    event = await service.put("games", who=who)
+    await service.settled(event)
+    room_id = await service.room_id(event)
+    bob, cyd = service.user_id("bob"), service.user_id("cyd")
+    banned = Standing("moderator", banned=True)
+    await service.put("games", who={**who, "bob": banned, "cyd": Standing("participant", muted=True)})
+    await service.settled(event)
+    assert (await service.memberships(room_id))[bob] == "ban"
+    assert (await service.state(room_id))["m.room.power_levels"]["users"][cyd] == -1
+    with pytest.raises(HomeserverRefused):
+        await service.homeserver.send(
+            room_id, "m.room.message", new_id("txn"), {"msgtype": "m.text", "body": "?"}, as_user=cyd
+        )
+    await service.put("games", who={"ada": "host", "cyd": "participant"})
+    await service.settled(event)
+    assert (await service.memberships(room_id))[bob] == "ban", "nobody is unbanned silently"
+    await service.homeserver.send(
+        room_id, "m.room.message", new_id("txn"), {"msgtype": "m.text", "body": "!"}, as_user=cyd
+    )
+    await service.put("games", who=who)
+    await service.settled(event)
+    assert bob in await service.inside(room_id)
 
 
 async def test_the_dry_run_changes_nothing(running: Service) -> None:

@@ -266,6 +266,8 @@ def upgrade() -> None:
         sa.Column("user_ref", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=True, comment="an attendee's; groups have none"),
+        sa.Column("banned", sa.Boolean(), nullable=False),
+        sa.Column("muted", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "entity_ref", "user_ref", name=op.f("pk_members")),
     )
     op.create_index("ix_members_user", "members", ["tenant", "user_ref"], unique=False)
