@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from openmeet_appservice.store.tables import (
     users,
 )
 
+DAY_MS = 24 * 3600 * 1000
 ENDPOINT = "endpoint_1"
 AT_ONCE = 5000
 """How many rows are inserted with one statement."""
@@ -33,7 +35,7 @@ class Provisioned:
     rooms
         How many rooms events come from.
     idle
-        How many rooms there are besides, each with an event that was delivered long ago.
+        How many rooms there are besides, each with an event that was delivered.
     url, secret
         The webhook's; the secret as it is stored, encrypted.
     """
@@ -139,6 +141,8 @@ def _room(number: int, *, idle: bool) -> dict[str, Any]:
         "room_version": "12",
         "log_id": f"log_{number}",
         "last_sequence": int(idle),
+        # As long after a start: gap repair has looked at every room, and goes on in its slow round.
+        "checked_at": _now() + DAY_MS,
         "created_at": 0,
     }
 
@@ -154,9 +158,14 @@ def _event(number: int, position: int) -> dict[str, Any]:
         "type": "m.room.message",
         "sender": puppet(number % PEOPLE),
         "origin": "matrix",
-        "received_at": 0,
+        # Young, or the service would be busy with letting them go.
+        "received_at": _now(),
         "body": f'{{"type":"m.room.message","event_id":"{event_id}","content":{{"body":"{"x" * 300}"}}}}',
     }
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _lane(number: int) -> dict[str, Any]:

@@ -19,6 +19,10 @@ ATTEMPTS_MS = 7 * 24 * 3600 * 1000
 INTERVAL = 3600.0
 """Seconds between two rounds."""
 
+BREATH = 0.1
+"""Seconds between two transactions that let events go: many may be old at once, and what comes in or goes out
+meanwhile must not wait for them all."""
+
 log = logging.getLogger(__name__)
 
 
@@ -41,16 +45,18 @@ async def keep_tidy(
             await database.write(endpoints.forget_old_secrets, now=now())
             while await database.write(attempts.forget, before=now() - ATTEMPTS_MS):
                 pass
-            await release_events(database, before=now() - keep_events)
+            await release_events(database, before=now() - keep_events, sleep=sleep)
         except (StoreError, SQLAlchemyError) as error:
             log.warning("what is no longer needed could not be dropped: %s", type(error).__name__)
         await sleep(INTERVAL)
 
 
-async def release_events(database: Database, *, before: int) -> int:
+async def release_events(
+    database: Database, *, before: int, sleep: Callable[[float], Awaitable[None]]
+) -> int:
     """Let the events go that came in before *before* and that nobody needs; return how many.
 
-    A round through all rooms, in small transactions.
+    A round through all rooms, in small transactions with a pause behind each.
     """
     events, letters, after = 0, 0, None
     while True:
@@ -59,6 +65,7 @@ async def release_events(database: Database, *, before: int) -> int:
         while left:
             released = await database.write(retention.release, left, before=before)
             EVENTS_RELEASED.inc(released.events)
+            await sleep(BREATH)
             left, events, letters = (
                 left[released.rooms :],
                 events + released.events,

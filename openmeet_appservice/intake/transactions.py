@@ -46,7 +46,7 @@ _RESULTS = {
 _CLASSES = {name: EVENTS_INGESTED.labels(name) for name in EVENT_CLASSES}
 
 _FEW = 10
-"""So many events are stored while you wait."""
+"""For up to so many events the event loop may wait on the spot; more take longer than that is worth."""
 
 _LARGE = 1024 * 1024
 """From so many bytes on, a body is read in a thread, so that the others need not wait."""
