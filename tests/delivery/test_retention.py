@@ -280,3 +280,20 @@ async def test_it_is_done_at_start_and_again_and_again(world: World) -> None:
     with pytest.raises(asyncio.CancelledError):
         await housekeeping.keep_tidy(world.database, keep_events=5_000, now=world.clock, sleep=sleep)
     assert rounds == [1, 0]
+
+
+async def test_others_have_their_turn_between_the_pieces_of_a_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "EVENTS_AT_ONCE", 2)
+    await say_at(world, 1, *"123456")
+    await acked(world, 6)
+    pauses: list[float] = []
+
+    async def breathe(seconds: float) -> None:
+        pauses.append(seconds)
+
+    released = await housekeeping.release_events(world.database, before=START + CUTOFF, sleep=breathe)
+    assert released == 6
+    assert len(pauses) >= 3
+    assert set(pauses) == {housekeeping.BREATH}
