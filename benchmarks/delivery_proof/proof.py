@@ -207,6 +207,11 @@ async def _prove(options: Options, server: Server) -> Outcome:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
         for replica in world.replicas:
+            try:
+                # One that was only just started would be ended by the signal before it can heed it.
+                await replica.ready(world.session)
+            except RuntimeError as error:
+                troubles.append(str(error))
             await replica.terminate()
             troubles += [f"{replica.name} ended by itself: {code}" for code in replica.ended_by_itself]
             if options.logs is not None:
