@@ -127,17 +127,21 @@ class Transactions:
         arrivals = [element for element in transaction.elements if isinstance(element, Arrival)]
         junk = [element for element in transaction.elements if isinstance(element, Junk)]
         txn_id = request.match_info["txn_id"]
-        self.suspicion.transaction(txn_id, arrivals)
         done = await self._store(txn_id, arrivals, junk)
-        _count(done)
-        _log(txn_id, done)
+        # After the answer: Synapse waits for nothing but the storing.
+        asyncio.get_running_loop().call_soon(self._taken, txn_id, arrivals, transaction.ephemeral, done)
+
+    def _taken(self, txn_id: str, arrivals: list[Arrival], ephemeral: list[Any], done: Appended) -> None:
+        """Tell everybody else of a transaction that was stored."""
+        self.suspicion.transaction(txn_id, arrivals)
         if done.stored or done.recorded:
             self.wakeups.wake("deliver")
         if done.recorded:
             self.wakeups.wake("reconcile")
-        if transaction.ephemeral:
-            # After the answer, and whatever comes of it.
-            asyncio.get_running_loop().call_soon(self.ephemeral, transaction.ephemeral)
+        _count(done)
+        _log(txn_id, done)
+        if ephemeral:
+            self.ephemeral(ephemeral)
 
     async def _store(self, txn_id: str, arrivals: list[Arrival], junk: list[Junk]) -> Appended:
         if not arrivals and not junk:

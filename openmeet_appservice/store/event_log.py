@@ -35,6 +35,9 @@ from openmeet_appservice.store.tables import held_events, quarantine, rooms
 CONTROL_ROOM = "control_room"
 """The name under which `store.service` keeps the control room's id."""
 
+_PLAIN = frozenset({"message", "reaction"})
+"""The classes of events that change nothing but the log."""
+
 
 @dataclass(slots=True)
 class Appended:
@@ -92,6 +95,8 @@ def append(
     if not arrivals:
         return done
     log = log_of(connection)
+    if len(arrivals) == 1 and _append_one(log, arrivals[0], now, bot, done):
+        return done
     room_ids = {arrival.room_id for arrival in arrivals}
     known = _known_rooms(log, room_ids)
     if len(known) < len(room_ids):
@@ -234,6 +239,43 @@ def _hold(connection: Connection, log: Log, arrivals: Sequence[Arrival], now: in
             done.held += 1
         else:
             done.repeated += 1
+
+
+def _append_one(log: Log, arrival: Arrival, now: int, bot: str, done: Appended) -> bool:
+    """Store one plain event in the fewest steps; return False, having done nothing, where it takes more.
+
+    Nearly every transaction of a quiet homeserver is one such event, and what runs once in a while finds
+    every cache cold: then each step less counts. Not on PostgreSQL, where rows have to be locked first.
+    """
+    sql = log.statements
+    kind = event_class(arrival.type)
+    if sql.room_for_event is None or kind not in _PLAIN or arrival.mark is not None:
+        return False
+    found = log.fetch(sql.room_for_event, arrival.room_id, arrival.event_id)
+    if not found:
+        return False
+    tenant, room_ref, last_sequence, last_position, is_stored = found[0]
+    if is_stored:
+        done.repeated = 1
+        return True
+    log.run(
+        sql.insert_events_many,
+        tenant,
+        last_position + 1,
+        room_ref,
+        last_sequence + 1,
+        arrival.event_id,
+        arrival.type,
+        arrival.sender,
+        "openmeet" if arrival.sender == bot else "matrix",
+        now,
+        arrival.body,
+    )
+    log.run(sql.set_last_position, last_position + 1, tenant)
+    log.run(sql.set_last_sequence_many, tenant, room_ref, last_sequence + 1, now)
+    log.run(sql.raise_lanes_many, tenant, room_ref, last_sequence, now)
+    done.stored[kind] = 1
+    return True
 
 
 def _append_known(

@@ -26,10 +26,12 @@ class Statements:
 
     *rooms* reads each room and its tenant, and what ``lock_…`` reads stays as it is until the transaction
     ends; they are None where *rooms* does that already. *room* and *is_stored* are *rooms* and *stored* for
-    a single id. ``…_many`` are run with `Log.many`.
+    a single id; *room_for_event* is both in one, None where rows have to be locked in between. ``…_many`` are
+    run with `Log.many`, on SQLite a single row with `Log.run` as well.
     """
 
     room: str
+    room_for_event: str | None
     rooms: str
     lock_tenants: str | None
     lock_rooms: str | None
@@ -91,13 +93,22 @@ JOIN users ON users.tenant = messages.tenant AND users.id = messages.user_ref
 WHERE messages.tenant = {tenant} AND messages.id {listed}
 """
 
+_IS_STORED = "SELECT event_id FROM room_events WHERE tenant = {tenant} AND event_id = {event_id}"
+
+_ROOM_FOR_EVENT = """
+SELECT rooms.tenant, rooms.id, rooms.last_sequence, tenants.last_position,
+    EXISTS (SELECT 1 FROM room_events WHERE room_events.tenant = rooms.tenant AND event_id = ?2)
+FROM rooms JOIN tenants ON tenants.tenant = rooms.tenant WHERE rooms.room_id = ?1
+"""
+
 SQLITE = Statements(
     room=_ROOMS.format(listed="= ?1"),
+    room_for_event=_ROOM_FOR_EVENT,
     rooms=_ROOMS.format(listed="IN (SELECT value FROM json_each(?1))"),
     # BEGIN IMMEDIATE has locked everything already.
     lock_tenants=None,
     lock_rooms=None,
-    is_stored="SELECT event_id FROM room_events WHERE tenant = ?1 AND event_id = ?2",
+    is_stored=_IS_STORED.format(tenant="?1", event_id="?2"),
     stored="SELECT event_id FROM room_events WHERE tenant = ?1 "
     "AND event_id IN (SELECT value FROM json_each(?2))",
     hold=_HOLD.format("?1", "?2", "?3", "?4"),
@@ -115,12 +126,13 @@ SQLITE = Statements(
 
 POSTGRESQL = Statements(
     room=_ROOMS.format(listed="= $1"),
+    room_for_event=None,
     rooms=_ROOMS.format(listed="= ANY($1::text[])"),
     lock_tenants="SELECT tenant, last_position FROM tenants WHERE tenant = ANY($1::text[]) "
     "ORDER BY tenant FOR UPDATE",
     lock_rooms="SELECT room_id, last_sequence FROM rooms WHERE room_id = ANY($1::text[]) "
     "ORDER BY tenant, id FOR UPDATE",
-    is_stored="SELECT event_id FROM room_events WHERE tenant = $1 AND event_id = $2",
+    is_stored=_IS_STORED.format(tenant="$1", event_id="$2"),
     stored="SELECT event_id FROM room_events WHERE tenant = $1 AND event_id = ANY($2::text[])",
     hold=_HOLD.format("$1", "$2", "$3", "$4"),
     insert_events_many=_INSERT_EVENTS.format(

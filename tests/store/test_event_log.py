@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from openmeet_appservice.domain.arrival import Arrival, Junk, read_transaction
-from openmeet_appservice.store import event_log, service
+from openmeet_appservice.store import event_log, schema, service
 from openmeet_appservice.store.database import Database, open_database
 from openmeet_appservice.store.event_log import Appended
 from openmeet_appservice.store.tables import (
@@ -105,16 +107,16 @@ def add_user(connection: Connection, tenant: str, ref: str, user_id: str) -> Non
     )
 
 
+def fill(connection: Connection) -> None:
+    for tenant in ("t1", "t2"):
+        add_tenant(connection, tenant)
+        for name in ("a", "b"):
+            add_room(connection, tenant, f"{tenant}-{name}", f"!{tenant}-{name}")
+
+
 @pytest.fixture
 async def world(database: Database) -> Database:
     """Two tenants, each with two rooms."""
-
-    def fill(connection: Connection) -> None:
-        for tenant in ("t1", "t2"):
-            add_tenant(connection, tenant)
-            for name in ("a", "b"):
-                add_room(connection, tenant, f"{tenant}-{name}", f"!{tenant}-{name}")
-
     await database.write(fill)
     return database
 
@@ -478,6 +480,51 @@ async def test_many_events_in_one_transaction(world: Database) -> None:
     assert done.stored.total() == number
     assert (await logged(world, "t1", "sequence"))[-1] == number
     assert (await push(world, *found)).repeated == number
+
+
+async def everything(database: Database) -> list[list[Any]]:
+    """All that events leave behind."""
+
+    def read(connection: Connection) -> list[list[Any]]:
+        tables = (room_events, held_events, lanes)
+        queries = [select(*table.c).order_by(*table.primary_key.columns) for table in tables]
+        queries += [
+            select(tenants.c.tenant, tenants.c.last_position).order_by(tenants.c.tenant),
+            select(rooms.c.id, rooms.c.last_sequence, rooms.c.last_event_at).order_by(rooms.c.id),
+        ]
+        return [list(map(tuple, connection.execute(query))) for query in queries]
+
+    return await database.read(read)
+
+
+async def test_one_event_a_transaction_leaves_the_same_as_all_in_one(tmp_path: Path) -> None:
+    """On SQLite, where single plain events take a shorter way."""
+    marked = {"msgtype": "m.text", "body": "x", "net.openmeet.id": "nobody's"}
+    flow = [
+        event("$1", "!t1-a"),
+        event("$2", "!t1-b", sender=BOT),
+        event("$3", "!t1-a", type="m.reaction", sender=ADA),
+        event("$1", "!t1-a"),
+        event("$4", "!t2-a", type="m.room.encrypted"),
+        event("$5", "!t1-a", content=marked, sender=ADA),
+        event("$6", "!t1-a", type="m.room.member", state_key=ADA, sender=ADA),
+        event("$7", "!t1-a", type="m.room.name", state_key=""),
+        event("$8", "!unknown"),
+        event("$9", "!t1-a"),
+    ]
+    left = []
+    for name, transactions in {"singly": [[each] for each in flow], "together": [flow]}.items():
+        database = open_database(f"sqlite:///{tmp_path / name}.db")
+        await database.write(schema.migrate)
+        await database.write(fill)
+        await database.write(add_endpoint, "t1", "e1")
+        await database.write(add_user, "t1", "ada", ADA)
+        done = [await push(database, *events) for events in transactions]
+        counts = [sum((each.stored for each in done), Counter()), sum(each.repeated for each in done)]
+        left.append([counts, *await everything(database)])
+        await database.close()
+    assert left[0] == left[1]
+    assert len(left[0][1]) == 8
 
 
 async def other_handle(database: Database, url: str) -> Database:
