@@ -42,7 +42,7 @@ from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
 from openmeet_appservice.store import endpoints, lanes, messages, notices, repair, replay_queue, resealing
 from openmeet_appservice.store.database import SQLiteDatabase
-from openmeet_appservice.store.endpoints import STATES
+from openmeet_appservice.store.endpoint_row import STATES
 from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox

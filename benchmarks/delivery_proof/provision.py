@@ -14,7 +14,7 @@ from openmeet_appservice.domain.names import key
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.store import endpoints, tenants
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.tables import entities, rooms

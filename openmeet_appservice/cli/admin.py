@@ -22,7 +22,7 @@ from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.provisioning.states import entity_sync, room_on_matrix
 from openmeet_appservice.store import endpoints, entities, keys, tenants
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.keys import PLATFORM, ApiKey
 from openmeet_appservice.store.secretbox import SecretBox

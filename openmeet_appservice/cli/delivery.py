@@ -45,7 +45,7 @@ from openmeet_appservice.store import (
 )
 from openmeet_appservice.store.attempts import Attempt
 from openmeet_appservice.store.dead_letters import DeadLetter
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.wakeups import notify
 
 OneRoom = Callable[[Connection, Endpoint, str, str], None]

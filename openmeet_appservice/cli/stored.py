@@ -16,7 +16,7 @@ from openmeet_appservice.domain.names import key
 from openmeet_appservice.store import endpoints, entities, rooms, schema, tenants
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.rooms import Room
 from openmeet_appservice.store.tenants import Tenant
 

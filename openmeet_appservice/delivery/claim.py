@@ -16,7 +16,7 @@ from openmeet_appservice.delivery.taking import take
 from openmeet_appservice.store import batches, endpoints, lanes, replay_parts
 from openmeet_appservice.store.batches import Batch, LoggedEvent, Puppet, Route
 from openmeet_appservice.store.endpoint_key import EndpointKey
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.lanes import Lane
 

@@ -32,7 +32,7 @@ from openmeet_appservice.store import batches, routes, takers
 from openmeet_appservice.store.batches import Puppet, Route
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_key import EndpointKey
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.secretbox import SecretBox
 

@@ -12,7 +12,7 @@ from openmeet_appservice.outbound.client import Answer, NoAnswer
 from openmeet_appservice.store import breaker, endpoints, notices
 from openmeet_appservice.store.attempts import Attempt
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.ids import NewId
 
 ANSWER_KEPT = 1000

@@ -45,7 +45,7 @@ from openmeet_appservice.outbound.client import Answer, NoAnswer
 from openmeet_appservice.store import attempts, endpoints, notices
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_key import EndpointKey
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.notices import Notice
 from openmeet_appservice.store.secretbox import SecretBox

@@ -9,7 +9,7 @@ from typing import Protocol
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.outbound.client import Answer, NoAnswer
 from openmeet_appservice.outbound.signing import webhook_headers
-from openmeet_appservice.store.endpoints import Endpoint, unseal
+from openmeet_appservice.store.endpoint_row import Endpoint, unseal
 from openmeet_appservice.store.secretbox import SecretBox
 
 

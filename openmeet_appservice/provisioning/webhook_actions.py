@@ -24,7 +24,7 @@ from openmeet_appservice.provisioning.webhook_models import (
 from openmeet_appservice.provisioning.webhooks import TAG, Place, answer, checked_secret, find
 from openmeet_appservice.store import attempts, endpoints
 from openmeet_appservice.store.attempts import Attempt
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint, unseal
 from openmeet_appservice.web.conditional import check_if_match
 from openmeet_appservice.web.routes import Request, Response, Route
 
@@ -167,7 +167,7 @@ class WebhookActions:
         tenant_id, found = await self.parts.database.read(find, request)
         now = self.parts.now()
         try:
-            unsealed = endpoints.unseal(found, self.parts.secrets, now=now)
+            unsealed = unseal(found, self.parts.secrets, now=now)
         except SecretUnreadable:
             raise Conflict(
                 "The endpoint's secret cannot be decrypted any more; give it a new one with `rotate-secret`.",

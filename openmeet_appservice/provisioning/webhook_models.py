@@ -11,7 +11,7 @@ from openmeet_appservice.domain.static_headers import MOST
 from openmeet_appservice.domain.webhook_types import DELIVERABLE
 from openmeet_appservice.store.breaker import CLOSED, HALF_OPEN, OPEN
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.lanes import Backlog
 from openmeet_appservice.web.models import AnswerModel, ApiModel, Page
 

@@ -19,7 +19,7 @@ from openmeet_appservice.provisioning.texts import Moment, SlugText
 from openmeet_appservice.provisioning.webhooks import TAG, Place, find
 from openmeet_appservice.store import entities, rooms, tenants
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.replays import replay
 from openmeet_appservice.store.rooms import Room
 from openmeet_appservice.web.models import AnswerModel, ApiModel

@@ -28,7 +28,7 @@ from openmeet_appservice.provisioning.webhook_models import (
 )
 from openmeet_appservice.store import endpoints, lanes, notices, replay_queue, tenants, waiting
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Endpoint, Wanted
+from openmeet_appservice.store.endpoint_row import Endpoint, Wanted
 from openmeet_appservice.store.tenants import Tenant
 from openmeet_appservice.web.conditional import check_if_match
 from openmeet_appservice.web.models import PageQuery

@@ -10,20 +10,19 @@ Whether it is called at all is told by `store.breaker`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sqlalchemy import delete as sql_delete
 
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.domain.webhook_types import ROOM_EVENTS
 from openmeet_appservice.store import breaker, lanes, notices
 from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey, is_endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint, Wanted, read_row, values
 from openmeet_appservice.store.ids import NewId
-from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.tables import (
     batches,
     dead_letters,
@@ -35,77 +34,6 @@ from openmeet_appservice.store.tables import (
 )
 from openmeet_appservice.store.tables import lanes as lane_rows
 
-STATES = ("active", "paused", "disabled", "breaker_open")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What OpenMeet says of an endpoint, besides its secret.
-
-    Parameters
-    ----------
-    types
-        The types of webhooks it takes; None: all.
-    headers
-        Sent with each, by name, the values encrypted as one text; None: none.
-    max_batch, max_batch_bytes, on_exhausted
-        None: as the configuration says.
-    tenants
-        Of the platform's: whose events it gets, by their ids as first given, sorted; None: everybody's.
-    """
-
-    url: str
-    types: tuple[str, ...] | None = None
-    headers: str | None = None
-    max_batch: int | None = None
-    max_batch_bytes: int | None = None
-    on_exhausted: str | None = None
-    tenants: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An endpoint. Secrets are encrypted; moments are milliseconds since the epoch.
-
-    Parameters
-    ----------
-    owner
-        The tenant, or `PLATFORM`.
-    old_secret, old_secret_until
-        The secret of before, which signs as well until then.
-    """
-
-    owner: str
-    ref: str
-    name: str
-    wanted: Wanted
-    secret: str
-    revision: int
-    created_at: int
-    updated_at: int
-    old_secret: str | None = None
-    old_secret_until: int | None = None
-    paused_at: int | None = None
-    disabled_at: int | None = None
-    rest_until: int | None = None
-    breaker: str = breaker.CLOSED
-    breaker_failures: int = 0
-    breaker_until: int | None = None
-
-    @property
-    def key(self) -> EndpointKey:
-        """How it is named inside."""
-        return self.owner, self.ref
-
-    @property
-    def state(self) -> str:
-        """One of `STATES`, for people and metrics."""
-        if self.disabled_at is not None:
-            return "disabled"
-        if self.paused_at is not None:
-            return "paused"
-        return "active" if self.breaker == breaker.CLOSED else "breaker_open"
-
 
 @dataclass(frozen=True, slots=True)
 class Put:
@@ -113,29 +41,6 @@ class Put:
 
     endpoint: Endpoint
     created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Unsealed:
-    """What is stored encrypted: its headers, and the secrets that sign now, the newest first."""
-
-    secrets: tuple[str, ...]
-    headers: Mapping[str, str]
-
-
-def unseal(endpoint: Endpoint, box: SecretBox, *, now: int) -> Unsealed:
-    """Decrypt what is needed to send to the endpoint *now* (milliseconds since the epoch).
-
-    Raises
-    ------
-    SecretUnreadable
-        No key that we have opens it.
-    """
-    secrets = [box.open(endpoint.secret)]
-    if endpoint.old_secret is not None and now < (endpoint.old_secret_until or 0):
-        secrets.append(box.open(endpoint.old_secret))
-    sealed = endpoint.wanted.headers
-    return Unsealed(tuple(secrets), {} if sealed is None else json.loads(box.open(sealed)))
 
 
 def lock(connection: Connection, owner: str) -> None:
@@ -187,7 +92,7 @@ def put(
             created_at=now,
             updated_at=now,
         )
-        connection.execute(insert(endpoints).values(tenant=owner, id=made.ref, name=name, **_values(made)))
+        connection.execute(insert(endpoints).values(tenant=owner, id=made.ref, name=name, **values(made)))
         _set_tenants(connection, made)
         return Put(made, created=True)
     secret = secret_encrypted or found.secret
@@ -330,7 +235,7 @@ def _touched(endpoint: Endpoint, now: int, **changes: Any) -> Endpoint:
 
 
 def _save(connection: Connection, endpoint: Endpoint) -> Endpoint:
-    connection.execute(update(endpoints).where(is_endpoint(endpoint.key)).values(_values(endpoint)))
+    connection.execute(update(endpoints).where(is_endpoint(endpoint.key)).values(values(endpoint)))
     return endpoint
 
 
@@ -383,55 +288,3 @@ def _with_tenants(connection: Connection, found: list[Endpoint]) -> list[Endpoin
         else one
         for one in found
     ]
-
-
-def _values(endpoint: Endpoint) -> dict[str, object]:
-    # Not what `store.breaker` keeps: a worker may be changing it.
-    wanted = endpoint.wanted
-    return {
-        "url": wanted.url,
-        "types": None if wanted.types is None else json.dumps(wanted.types),
-        "takes_events": wanted.types is None or ROOM_EVENTS in wanted.types,
-        "every_tenant": endpoint.owner == PLATFORM and wanted.tenants is None,
-        "headers": wanted.headers,
-        "max_batch": wanted.max_batch,
-        "max_batch_bytes": wanted.max_batch_bytes,
-        "on_exhausted": wanted.on_exhausted,
-        "secret": endpoint.secret,
-        "old_secret": endpoint.old_secret,
-        "old_secret_until": endpoint.old_secret_until,
-        "paused_at": endpoint.paused_at,
-        "revision": endpoint.revision,
-        "created_at": endpoint.created_at,
-        "updated_at": endpoint.updated_at,
-    }
-
-
-def read_row(row: Row[Any]) -> Endpoint:
-    """Return the endpoint that a row holds; its ``wanted.tenants`` are not read."""
-    return Endpoint(
-        owner=row.tenant,
-        ref=row.id,
-        name=row.name,
-        wanted=Wanted(
-            url=row.url,
-            types=None if row.types is None else tuple(json.loads(row.types)),
-            headers=row.headers,
-            max_batch=row.max_batch,
-            max_batch_bytes=row.max_batch_bytes,
-            on_exhausted=row.on_exhausted,
-            tenants=() if row.tenant == PLATFORM and not row.every_tenant else None,
-        ),
-        secret=row.secret,
-        old_secret=row.old_secret,
-        old_secret_until=row.old_secret_until,
-        paused_at=row.paused_at,
-        disabled_at=row.disabled_at,
-        rest_until=row.rest_until,
-        breaker=row.breaker,
-        breaker_failures=row.breaker_failures,
-        breaker_until=row.breaker_until,
-        revision=row.revision,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )

@@ -10,7 +10,7 @@ from sqlalchemy.sql import ColumnElement
 from openmeet_appservice.store import breaker
 from openmeet_appservice.store.bulk import among
 from openmeet_appservice.store.endpoint_key import PLATFORM
-from openmeet_appservice.store.endpoints import Endpoint, read_row
+from openmeet_appservice.store.endpoint_row import Endpoint, read_row
 from openmeet_appservice.store.notices import takes
 from openmeet_appservice.store.tables import endpoint_tenants, endpoints
 

@@ -15,7 +15,7 @@ from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.store import attempts, dead_letters, endpoints, entities, event_log
 from openmeet_appservice.store.attempts import Attempt
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.tables import lanes, replays, rooms
 

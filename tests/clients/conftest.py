@@ -29,7 +29,7 @@ from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.store import endpoints, entities, event_log, rooms, tenants
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.endpoints import Endpoint, Wanted
+from openmeet_appservice.store.endpoint_row import Endpoint, Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.wakeups import Wakeups

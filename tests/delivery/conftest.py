@@ -27,7 +27,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.store import endpoints, event_log, notices
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.endpoints import Endpoint, Wanted
+from openmeet_appservice.store.endpoint_row import Endpoint, Wanted
 from openmeet_appservice.store.secretbox import SecretBox
 from openmeet_appservice.store.tables import batches, entities, lanes, rooms, tenants, users
 from openmeet_appservice.store.tables import notices as notice_rows

@@ -10,7 +10,7 @@ import pytest
 
 from openmeet_appservice.store import attempts, breaker, dead_letters, endpoints
 from openmeet_appservice.store.dead_letters import Reason
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 
 
 async def endpoint(world: Any, owner: str = "t1") -> Endpoint:

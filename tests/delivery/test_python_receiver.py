@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.store import endpoints
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 
 from .conftest import SECRET
 

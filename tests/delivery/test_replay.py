@@ -12,7 +12,7 @@ from openmeet_appservice.delivery.settings import DeliverySettings
 from openmeet_appservice.delivery.shares import Shares
 from openmeet_appservice.domain.replay import Asked, Only
 from openmeet_appservice.store import dead_letters, endpoints
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.replays import replay
 from openmeet_appservice.store.tables import batches, lanes, replays, room_events
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from openmeet_appservice.delivery import housekeeping
 from openmeet_appservice.store import dead_letters, endpoints, retention
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.tables import batches, lanes, replays, room_events
 from openmeet_appservice.store.tables import endpoints as endpoint_rows
 

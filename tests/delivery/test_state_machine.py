@@ -42,7 +42,7 @@ from openmeet_appservice.outbound import client
 from openmeet_appservice.store import dead_letters, endpoints, event_log, lanes, schema
 from openmeet_appservice.store import tables as t
 from openmeet_appservice.store.database import Database, open_database
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.replays import replay
 from openmeet_appservice.store.tables import metadata
 

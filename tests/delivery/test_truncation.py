@@ -17,7 +17,7 @@ from openmeet_appservice.delivery.shares import Shares
 from openmeet_appservice.store import dead_letters, endpoints, lanes, waiting
 from openmeet_appservice.store import truncation as store
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
-from openmeet_appservice.store.endpoints import Endpoint
+from openmeet_appservice.store.endpoint_row import Endpoint
 from openmeet_appservice.store.tables import lanes as lane_rows
 from openmeet_appservice.store.tables import replays
 

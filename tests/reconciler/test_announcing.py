@@ -22,7 +22,7 @@ from openmeet_appservice.reconciler.announcing import (
 from openmeet_appservice.reconciler.failures import Failure
 from openmeet_appservice.store import endpoints, entities, event_log, puppets, rooms, sync, tenants, users
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.rooms import Room
 from openmeet_appservice.store.sync import Announced, Lease

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from openmeet_appservice.store import endpoints, rooms
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.tables import notices
 

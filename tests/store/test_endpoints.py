@@ -13,7 +13,8 @@ from openmeet_appservice.domain.arrival import Arrival, read_event
 from openmeet_appservice.store import endpoints, event_log
 from openmeet_appservice.store import lanes as lane_store
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.endpoints import Put, Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
+from openmeet_appservice.store.endpoints import Put
 from openmeet_appservice.store.lanes import Backlog
 from openmeet_appservice.store.tables import batches, lanes, rooms, tenants
 

@@ -21,7 +21,7 @@ from openmeet_appservice.domain.webhook_types import (
 from openmeet_appservice.store import breaker, endpoints, notices
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_key import PLATFORM, EndpointKey
-from openmeet_appservice.store.endpoints import Endpoint, Wanted
+from openmeet_appservice.store.endpoint_row import Endpoint, Wanted
 from openmeet_appservice.store.notices import Notice
 from openmeet_appservice.store.tables import notices as table
 from openmeet_appservice.store.tables import tenants

@@ -23,7 +23,7 @@ from openmeet_appservice.store import replays as replaying
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.dead_letters import DeadLetter, Reason
 from openmeet_appservice.store.endpoint_key import EndpointKey
-from openmeet_appservice.store.endpoints import Wanted
+from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.replays import Progress
 from openmeet_appservice.store.tables import dead_letters as letter_rows
 from openmeet_appservice.store.tables import lanes as lane_rows
