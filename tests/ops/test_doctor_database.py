@@ -139,7 +139,9 @@ async def test_a_server_that_does_not_answer(configure: Configure, tmp_path: Pat
     assert "hush" not in str(findings)
 
 
-async def test_what_is_stored_is_counted_across_tenants(database: Database) -> None:
+async def test_what_is_stored_is_counted_across_tenants(
+    database: Database, configure: Configure, tmp_path: Path
+) -> None:
     await database.write(_fill)
     targets = await database.read(stored.targets)
     assert [(one.tenant_id, one.name, one.parked, one.path) for one in targets] == [
@@ -153,8 +155,9 @@ async def test_what_is_stored_is_counted_across_tenants(database: Database) -> N
         2, 1, ("T1 event ball (M_FORBIDDEN)", "t2 event ball (M_FORBIDDEN)", "T1 user Ada (unreachable)")
     )
     assert await database.read(stored.aside) == stored.Aside(3, 2, 1, "no event_id")
-    assert await database.read(stored.newest_rooms, 1) == ["!new"]
-    assert await database.read(stored.newest_rooms, 5) == ["!new", "!old"]
+    settings = wiring.room_settings(configure(tmp_path))
+    assert await database.read(stored.newest_plain_rooms, 1, defaults=settings) == ["!new"]
+    assert await database.read(stored.newest_plain_rooms, 5, defaults=settings) == ["!new", "!old"]
     assert await database.read(stored.control_room) == "!control"
 
 
@@ -238,20 +241,21 @@ def _fill(connection: Connection) -> None:
             secret="s",
             **common,
         )
-        _add(
-            connection,
-            "entities",
-            tenant=tenant,
-            id="ball",
-            kind="event",
-            slug="ball",
-            slug_key="ball",
-            alias="#b",
-            spec="{}",
-            members_revision=1,
-            removals_confirmed=0,
-            **common,
-        )
+        for slug in ("ball", "!old", "!new", "!gone"):
+            _add(
+                connection,
+                "entities",
+                tenant=tenant,
+                id=slug,
+                kind="event",
+                slug=slug,
+                slug_key=slug,
+                alias=f"#{tenant}-{slug}",
+                spec="{}",
+                members_revision=1,
+                removals_confirmed=0,
+                **common,
+            )
         _sync(connection, tenant, "entity", "ball", '{"code":"M_FORBIDDEN","detail":"no","at":1}')
     _add(
         connection,

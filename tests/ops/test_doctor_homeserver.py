@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.dev import ports
+from openmeet_appservice.domain.arrival import dumps
+from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.ops.doctor import Finding, Level
-from openmeet_appservice.store import service, tables
+from openmeet_appservice.store import entities, service, tables, tenants
 from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.ids import new_id
 
 Configure = Callable[..., Config]
 Of = Callable[[list[Finding], str], Finding]
@@ -246,28 +250,54 @@ async def test_an_answer_that_nobody_foresaw_is_told_and_the_rest_goes_on(
     assert of(findings, "alias namespace").level is Level.OK
 
 
-async def test_encryption_is_judged_by_the_newest_room_that_people_are_invited_to(
+ENCRYPTED = 200, {"algorithm": "m.megolm.v1.aes-sha2"}
+NOT_INSIDE = 403, {"errcode": "M_FORBIDDEN", "error": "not inside"}
+
+
+def encryption(room: str) -> tuple[str, str]:
+    return "GET", f"/rooms/{room}/state/m.room.encryption/"
+
+
+async def test_an_encrypted_room_that_nobody_wanted_so_names_the_key(
     examine: Examine, homeserver: StandIn, of: Of, migrated: Database
 ) -> None:
-    await migrated.write(_rooms, "!public", "!private", "!older")
-    invite, encrypted = (200, {"join_rule": "invite"}), (200, {"algorithm": "m.megolm.v1.aes-sha2"})
-
-    def state(room: str, event_type: str) -> tuple[str, str]:
-        return "GET", f"/rooms/{room}/state/{event_type}/"
-
-    homeserver.answers[state("!public", "m.room.join_rules")] = (200, {"join_rule": "public"})
-    homeserver.answers[state("!private", "m.room.join_rules")] = invite
-    homeserver.answers[state("!older", "m.room.encryption")] = encrypted
-    homeserver.answers[state("!control", "m.room.encryption")] = encrypted
-    assert of(await examine(), "encryption").level is Level.OK
-    homeserver.answers[state("!private", "m.room.encryption")] = encrypted
-    assert "!private" in of(await examine(), "encryption").what
-    for room in ("!public", "!private", "!older"):
-        forbidden = (403, {"errcode": "M_FORBIDDEN", "error": "not inside"})
-        homeserver.answers[state(room, "m.room.encryption")] = forbidden
+    await migrated.write(_rooms, "!lost", "!newer", "!older")
+    homeserver.answers[encryption("!lost")] = NOT_INSIDE
+    homeserver.answers[encryption("!older")] = ENCRYPTED
+    assert of(await examine(), "encryption").level is Level.OK, "the newest tells how it is now"
+    homeserver.answers[encryption("!newer")] = ENCRYPTED
     found = of(await examine(), "encryption")
-    assert (found.level, "!control" in found.what) == (Level.PROBLEM, True)
+    assert (found.level, "!newer" in found.what) == (Level.PROBLEM, True)
     assert "`encryption_enabled_by_default_for_room_type: off`" in str(found.remedy)
+
+
+async def test_rooms_that_openmeet_wants_encrypted_accuse_nobody(
+    examine: Examine, homeserver: StandIn, of: Of, migrated: Database
+) -> None:
+    await migrated.write(_rooms, "!own", "!tenants", "!plain", wants={"!own": True, "!plain": False})
+    await migrated.write(_settings, {"rooms": {"encrypted": True}})
+    for room in ("!own", "!tenants"):
+        homeserver.answers[encryption(room)] = ENCRYPTED
+    assert of(await examine(), "encryption").level is Level.OK
+    homeserver.answers[encryption("!plain")] = ENCRYPTED
+    assert "!plain" in of(await examine(), "encryption").what
+
+
+async def test_an_encrypted_control_room_warns_of_private_rooms(
+    examine: Examine, homeserver: StandIn, of: Of, migrated: Database
+) -> None:
+    await migrated.write(_rooms)
+    homeserver.answers[encryption("!control")] = ENCRYPTED
+    found = of(await examine(), "encryption")
+    assert (found.level, "perhaps all" in found.what) == (Level.WARNING, True)
+    await migrated.write(_rooms, "!plain")
+    found = of(await examine(), "encryption")
+    assert (found.level, "perhaps all" in found.what) == (Level.WARNING, False)
+    assert "`encryption_enabled_by_default_for_room_type: off`" in str(found.remedy)
+    homeserver.answers[encryption("!control")] = NOT_INSIDE
+    assert of(await examine(), "encryption").level is Level.OK
+    homeserver.answers[encryption("!plain")] = NOT_INSIDE
+    assert of(await examine(), "encryption").level is Level.INFO
 
 
 async def test_the_control_room_is_never_left_in_the_directory(
@@ -288,14 +318,30 @@ async def test_the_control_room_is_never_left_in_the_directory(
         assert last == {"visibility": "private"}
 
 
-def _rooms(connection: Connection, *newest: str) -> None:
+def _rooms(connection: Connection, *newest: str, wants: Mapping[str, bool] = MappingProxyType({})) -> None:
+    """Add rooms, the newest first, of entities of which *wants* says whether they are encrypted."""
     service.put(connection, "control_room", "!control")
+    if newest:
+        tenants.create(connection, "t", name="T", settings={}, now=1)
     for age, room_id in enumerate(newest):
+        made = entities.create(
+            connection,
+            "t",
+            EntityKind.EVENT,
+            room_id[1:],
+            alias=f"#{room_id[1:]}",
+            spec={"encrypted": wants.get(room_id)},
+            external_id=None,
+            as_of=None,
+            now=1,
+            new_id=new_id,
+        )
+        assert made is not None
         connection.execute(
             insert(tables.rooms).values(
                 tenant="t",
                 id=room_id,
-                entity_ref=room_id,
+                entity_ref=made.ref,
                 state="open",
                 claim="c",
                 lock_alias="#l",
@@ -305,3 +351,7 @@ def _rooms(connection: Connection, *newest: str) -> None:
                 created_at=1000 - age,
             )
         )
+
+
+def _settings(connection: Connection, settings: Mapping[str, Any]) -> None:
+    connection.execute(update(tables.tenants).values(settings=dumps(settings)))

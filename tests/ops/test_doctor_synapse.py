@@ -237,8 +237,9 @@ async def test_another_bot(examine: Examine, of: Of) -> None:
     assert str(found.remedy).startswith("Set `appservice.bot_localpart: right-bot`")
 
 
+@pytest.mark.parametrize(("setting", "level"), [("all", Level.PROBLEM), ("invite", Level.WARNING)])
 async def test_a_synapse_that_encrypts_publishes_nothing_and_makes_old_rooms(
-    tmp_path: Path, configure: Configure, of: Of
+    tmp_path: Path, configure: Configure, of: Of, setting: str, level: Level
 ) -> None:
     port, listen = ports.any_free_port(), f"127.0.0.1:{ports.any_free_port()}"
     keys = {
@@ -249,7 +250,7 @@ async def test_a_synapse_that_encrypts_publishes_nothing_and_makes_old_rooms(
         "homeserver__url": f"http://127.0.0.1:{port}",
     }
     config = configure(tmp_path, **keys)
-    wrong = {"encryption_enabled_by_default_for_room_type": "invite", "default_room_version": "10"}
+    wrong = {"encryption_enabled_by_default_for_room_type": setting, "default_room_version": "10"}
     files = (tmp_path / "registration.yaml",)
     register(tmp_path, config, {})
     synapse = Synapse(SynapseSettings(tmp_path / "synapse", SERVER_NAME, port, files, extra=wrong))
@@ -258,17 +259,28 @@ async def test_a_synapse_that_encrypts_publishes_nothing_and_makes_old_rooms(
         await synapse.start()
         await running.start()
         await until_woken(database)
+        await make_an_event(running.provisioning_url, config.provisioning.admin_key.get_secret_value())
         findings = await run_doctor(config, tmp_path / "config.yaml")
     finally:
         await database.close()
         await running.stop()
         await synapse.stop()
-    assert {one.name for one in findings if one.level is Level.PROBLEM} == {
-        "room directory",
-        "encryption",
-        "room version",
-    }
+    encryption = of(findings, "encryption")
+    assert encryption.level is level
+    assert "`encryption_enabled_by_default_for_room_type: off`" in str(encryption.remedy)
+    problems = {one.name for one in findings if one.level is Level.PROBLEM}
+    assert problems - {"encryption"} == {"room directory", "room version"}
     remedy = str(of(findings, "room directory").remedy)
     assert '`- {user_id: "@openmeet-bot:hs.test", action: allow}`' in remedy
     secrets = (*config.appservice.as_tokens, *config.appservice.hs_tokens, *config.security.keys)
     assert not [secret for secret in secrets if secret in as_text(findings)]
+
+
+async def make_an_event(url: str, admin_key: str) -> None:
+    """Have an event made; nobody may list its room here, so it is an unlisted one."""
+    headers = {"Authorization": f"Bearer {admin_key}"}
+    event = {"name": "Games", "visibility": "unlisted", "status": "published"}
+    async with ClientSession(headers=headers, raise_for_status=True) as session:
+        await session.put(f"{url}/v1/tenants/t1", json={"name": "T"})
+        answer = await session.put(f"{url}/v1/tenants/t1/events/games?wait=30", json=event)
+        assert (await answer.json())["sync"]["phase"] == "ready"

@@ -122,7 +122,7 @@ async def _check_synapse(config: Config, tools: Tools, *, has_database: bool) ->
     findings += await _check_names(config, tools, homeserver, anyone, bot)
     if not has_database:
         return [*findings, skipped(_IN_ROOMS, "the database")]
-    return [*findings, *await _check_rooms(tools.database, homeserver, bot)]
+    return [*findings, *await _check_rooms(config, tools.database, homeserver, bot)]
 
 
 async def _check_names(
@@ -137,10 +137,11 @@ async def _check_names(
     return findings + await _tried("alias namespace", aliases)
 
 
-async def _check_rooms(database: Database, homeserver: Homeserver, bot: str) -> list[Finding]:
+async def _check_rooms(config: Config, database: Database, homeserver: Homeserver, bot: str) -> list[Finding]:
+    defaults = wiring.room_settings(config)
     try:
         control_room = await database.read(stored.control_room)
-        newest = await database.read(stored.newest_rooms, rooms.NEWEST)
+        newest = await database.read(stored.newest_plain_rooms, rooms.NEWEST, defaults=defaults)
     except (StoreError, SQLAlchemyError) as error:
         return [_lost(error)]
     if control_room is None:

@@ -11,6 +11,8 @@ from openmeet_appservice.ops.doctor.finding import Finding, info, ok, problem, w
 NEWEST = 5
 """How many of our newest rooms are looked at."""
 
+_REMEDY = "Set `encryption_enabled_by_default_for_room_type: off` in homeserver.yaml and restart Synapse"
+
 
 async def check_directory(homeserver: Homeserver, control_room: str, bot: str) -> Finding:
     """Put the control room into the public directory and take it out again at once."""
@@ -43,38 +45,52 @@ def _not_published(name: str, error: HomeserverRefused, bot: str) -> Finding:
 async def check_encryption(homeserver: Homeserver, newest: Sequence[str], control_room: str) -> Finding:
     """See whether Synapse adds encryption to new rooms.
 
-    Its setting may concern only rooms that people are invited to. So the newest such room tells, and where
-    there is none the control room, which is one.
+    No call tells its setting, but rooms that it encrypted by itself do. Ours are made with a preset that only
+    ``all`` encrypts, the control room with one that ``invite`` encrypts as well.
 
     Parameters
     ----------
     newest
-        Our rooms, the newest first.
+        Our rooms that OpenMeet does not want encrypted, the newest first.
     """
+    plain = None
     for room_id in newest:
-        try:
-            content = await homeserver.state_event(room_id, "m.room.encryption")
-            rule = await homeserver.state_event(room_id, "m.room.join_rules")
-        except HomeserverRefused:
-            # The bot is not inside: another room tells.
-            continue
-        if content is not None:
-            return _encrypted(room_id)
-        if (rule or {}).get("join_rule") == "invite":
-            return ok("encryption", "Synapse leaves new rooms unencrypted")
-    try:
-        content = await homeserver.state_event(control_room, "m.room.encryption")
-    except HomeserverRefused as error:
-        return info("encryption", f"not checked: the bot cannot see its control room ({error})")
-    if content is not None:
-        return _encrypted(control_room)
+        encrypted = await _is_encrypted(homeserver, room_id)
+        if encrypted:
+            return _encrypts_all(room_id)
+        if encrypted is False:
+            plain = room_id
+            break
+    encrypted = await _is_encrypted(homeserver, control_room)
+    if encrypted:
+        return _encrypts_some(control_room, plain)
+    if encrypted is None and plain is None:
+        return info("encryption", "not checked: the bot is not inside its control room")
     return ok("encryption", "Synapse leaves new rooms unencrypted")
 
 
-def _encrypted(room_id: str) -> Finding:
+async def _is_encrypted(homeserver: Homeserver, room_id: str) -> bool | None:
+    """Tell whether the room is encrypted, None where the bot is not inside."""
+    try:
+        return await homeserver.state_event(room_id, "m.room.encryption") is not None
+    except HomeserverRefused:
+        return None
+
+
+def _encrypts_all(room_id: str) -> Finding:
     return problem(
         "encryption",
-        f"Synapse encrypted the room {room_id} by itself, so OpenMeet could read nothing in new rooms",
-        "Set `encryption_enabled_by_default_for_room_type: off` in homeserver.yaml and restart Synapse; "
-        "encrypted rooms stay so, and this line goes with the next room that is made.",
+        f"{room_id} is encrypted, which OpenMeet did not ask for: Synapse encrypts all new rooms, so that "
+        "OpenMeet can read nothing in them",
+        f"{_REMEDY}; encrypted rooms stay so, and this line goes with the next room that is made.",
+    )
+
+
+def _encrypts_some(control_room: str, plain: str | None) -> Finding:
+    which = "private rooms" if plain else "private rooms, perhaps all"
+    return warning(
+        "encryption",
+        f"Synapse encrypted the bot's control room {control_room} by itself, so it encrypted new {which} "
+        "when that was made; those of events and groups escape this unless the setting is `all`",
+        f"{_REMEDY}. Was it set off since, nothing is to be done.",
     )

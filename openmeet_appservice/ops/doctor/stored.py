@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Table, and_, func, select
 from sqlalchemy.sql import ColumnElement
 
+from openmeet_appservice.domain.arrival import loads
+from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.store import endpoints, event_log, lanes, schema, service
 from openmeet_appservice.store.dead_letters import Reason
 from openmeet_appservice.store.sync import read_error
@@ -106,15 +109,31 @@ def control_room(connection: Connection) -> str | None:
     return service.get(connection, event_log.CONTROL_ROOM)
 
 
-def newest_rooms(connection: Connection, limit: int) -> list[str]:
-    """Return the ids of the rooms in use that were made last, the newest first."""
+def newest_plain_rooms(connection: Connection, limit: int, *, defaults: RoomSettings) -> list[str]:
+    """Return the ids of the rooms in use that were made last and shall not be encrypted, the newest first.
+
+    Parameters
+    ----------
+    limit
+        Also of those looked at, of which ten times as many are.
+    defaults
+        The settings of tenants that chose nothing themselves.
+    """
     found = connection.execute(
-        select(rooms.c.room_id)
+        select(rooms.c.room_id, entities.c.spec, tenants.c.settings)
+        .join(entities, and_(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref))
+        .join(tenants, tenants.c.tenant == rooms.c.tenant)
         .where(rooms.c.state == "open", rooms.c.room_id.is_not(None))
         .order_by(rooms.c.created_at.desc())
-        .limit(limit)
+        .limit(10 * limit)
     )
-    return list(found.scalars())
+    plain = [row.room_id for row in found if not _shall_be_encrypted(row.spec, row.settings, defaults)]
+    return plain[:limit]
+
+
+def _shall_be_encrypted(spec: str, settings: str, defaults: RoomSettings) -> bool:
+    own: bool | None = loads(spec).get("encrypted")
+    return room_settings(defaults, loads(settings)).encrypted if own is None else own
 
 
 def targets(connection: Connection) -> list[Target]:
