@@ -32,7 +32,8 @@ _USER_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
 _ALIAS_LITERAL = re.compile(r"[^\s:#@\x00-\x1f\x7f]*")
 _CUT_MARK = "."
 _HASH_DIGITS = 10
-_ALIAS_FIELDS = frozenset({"kind", "slug", "tenant"})
+_ALIAS_PARTS = {"kind": "event|group", "slug": "[a-z0-9][a-z0-9_-]{0,254}", "tenant": "[a-z0-9]{1,64}"}
+_ALIAS_FIELDS = frozenset(_ALIAS_PARTS)
 _USER_FIELDS = frozenset({"tenant", "user"})
 
 
@@ -80,6 +81,15 @@ def temporary_alias_localpart(claim: str) -> str:
     if not _CLAIM.fullmatch(claim):
         raise InvalidName("A claim is 16 to 64 lower-case letters and digits.")
     return _TEMPORARY_PREFIX + claim
+
+
+@dataclass(frozen=True, slots=True)
+class AliasParts:
+    """Of what an alias could be the alias; *tenant* and *slug* in lower case."""
+
+    kind: str
+    slug: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +152,31 @@ class Template:
     def alias(self, *, kind: str, slug: str, tenant: str) -> str:
         """The full alias of an event or group."""
         return full_alias(self.localpart(kind=kind, slug=slug, tenant=tenant), self.server)
+
+    def read_alias(self, alias: str) -> AliasParts | None:
+        """Return of what *alias* could be the alias, None if this template makes no such alias.
+
+        Only a guess, good for asking OpenMeet: what was given out is stored and looked up. A slug that was
+        cut cannot be guessed.
+        """
+        localpart, _, server = alias.removeprefix("#").partition(":")
+        found = self._pattern().fullmatch(localpart) if alias.startswith("#") else None
+        if found is None or server != self.server:
+            return None
+        parts = AliasParts(kind=found["kind"], slug=found["slug"], tenant=found["tenant"])
+        try:
+            made = self.alias(kind=parts.kind, slug=parts.slug, tenant=parts.tenant)
+        except InvalidName:
+            return None
+        return parts if made == alias else None
+
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(
+            "".join(
+                re.escape(literal) + ("" if name is None else f"(?P<{name}>{_ALIAS_PARTS[name]})")
+                for literal, name in self._parts
+            )
+        )
 
     def user_id(self, *, tenant: str, user: str) -> str:
         """The full user id of somebody's puppet."""
