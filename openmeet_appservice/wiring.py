@@ -25,6 +25,7 @@ from openmeet_appservice.intake.room_check import RoomCheck
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.outbound.guard import Guard
+from openmeet_appservice.provisioning.batch import MAX_ITEMS
 from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
@@ -44,7 +45,7 @@ from openmeet_appservice.web.standard import with_standard_routes
 
 USER_AGENT = f"openmeet-appservice/{__version__}"
 
-FEATURES = ("events", "groups", "members", "messages", "tenant_settings", "users", "webhooks")
+FEATURES = ("batch", "events", "groups", "members", "messages", "tenant_settings", "users", "webhooks")
 """What ``GET /v1/capabilities`` names."""
 
 ABOUT = About(
@@ -196,6 +197,7 @@ def api_routes(parts: Parts, sending: Sending, rooms: RoomSettings) -> Sequence[
         ABOUT,
         features=FEATURES,
         limits={
+            "batch_items": MAX_ITEMS,
             "body_bytes": MAX_BODY,
             "page_items": MAX_LIMIT,
             "wait_seconds": MAX_WAIT,

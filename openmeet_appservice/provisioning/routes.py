@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openmeet_appservice.provisioning.batch import batches
 from openmeet_appservice.provisioning.entities import Entities
 from openmeet_appservice.provisioning.keys import Keys
 from openmeet_appservice.provisioning.kinds import EVENTS, GROUPS
@@ -18,7 +19,7 @@ from openmeet_appservice.web.routes import Route
 
 
 def routes(parts: Parts) -> list[Route]:
-    """Return the routes of tenants, keys, users, events, groups, members, webhooks and look-ups."""
+    """Return the routes of tenants, keys, users, events, groups, members, webhooks, look-ups and batches."""
     found = [
         *Tenants(parts).routes(),
         *Keys(parts).routes(),
@@ -33,4 +34,4 @@ def routes(parts: Parts) -> list[Route]:
     for kind in (EVENTS, GROUPS):
         found += Entities(parts, kind).routes()
         found += Members(parts, kind).routes()
-    return found
+    return [*found, *batches(parts, found).routes()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,14 +9,14 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from openmeet_appservice.domain.names import key as folded
-from openmeet_appservice.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
+from openmeet_appservice.errors import BadRequest, UnsupportedMediaType
 from openmeet_appservice.web.auth import KeyLookup, authenticate, authorize
 from openmeet_appservice.web.conditional import quoted
 from openmeet_appservice.web.context import bind
 from openmeet_appservice.web.idempotency import Answer, IdempotencyStore, keyed_request, once
 from openmeet_appservice.web.middleware import REQUEST_ID, read_body
 from openmeet_appservice.web.routes import PathParameter, Request, Response, Route
-from openmeet_appservice.web.validation import parse_body, parse_query
+from openmeet_appservice.web.validation import check_path, parse_body, parse_query
 
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -53,7 +52,7 @@ class Endpoint:
         tenant = request.match_info.get("tenant")
         authorize(caller, self.route.access, tenant)
         with bind(tenant=tenant):
-            self._check_path(request.match_info)
+            check_path(dict(request.match_info), self.parameters)
             query = parse_query(self.route.query, request.query)
             raw = await self._read(request)
             asked = Request(
@@ -85,15 +84,6 @@ class Endpoint:
     def _concrete_path(self, path: Mapping[str, str]) -> str:
         """The path with its parameters, so that a tenant written in capitals is the same tenant."""
         return self.route.path.format(**{**path, "tenant": folded(path.get("tenant", ""))})
-
-    def _check_path(self, path: Mapping[str, str]) -> None:
-        faults = [
-            FieldError("path", "invalid_value", f"{name}: must match {parameter.pattern}")
-            for name in self.route.parameters
-            if not re.fullmatch((parameter := self.parameters[name]).pattern, path[name])
-        ]
-        if faults:
-            raise Invalid(errors=faults)
 
     async def _read(self, request: web.Request) -> bytes:
         if self.route.body is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from openmeet_appservice.errors import BadRequest, FieldError, Invalid
+from openmeet_appservice.web.routes import PathParameter
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,6 +70,17 @@ def validate(model: type[M], value: Any) -> M:
     Raises `Invalid` as `parse_body` does.
     """
     return _validated(model, orjson.dumps(value))
+
+
+def check_path(path: Mapping[str, str], parameters: Mapping[str, PathParameter]) -> None:
+    """Return if each of the path's parameters is what *parameters* says it may be; else raise `Invalid`."""
+    faults = [
+        FieldError("path", "invalid_value", f"{name}: must match {parameter.pattern}")
+        for name, value in path.items()
+        if not re.fullmatch((parameter := parameters[name]).pattern, value)
+    ]
+    if faults:
+        raise Invalid(errors=faults)
 
 
 def parse_query(model: type[M] | None, query: MultiMapping[str]) -> M | None:
