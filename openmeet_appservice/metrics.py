@@ -103,6 +103,13 @@ RECONCILE_PENDING = Gauge(
     registry=REGISTRY,
 )
 
+DRIFT_NOTICED = Counter(
+    "openmeet_as_drift_noticed_total",
+    "State events in which somebody else changed what OpenMeet decides, by what it is",
+    ["field"],
+    registry=REGISTRY,
+)
+
 # -- to OpenMeet
 
 DELIVERY_ATTEMPTS = Counter(

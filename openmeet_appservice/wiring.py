@@ -143,9 +143,12 @@ def build_repair(
         retries=RetryPolicy(attempts=2, budget=10.0),
     )
     homeserver = Homeserver(api, config.appservice.id)
-    check = RoomCheck(
-        homeserver, database, bot_user_id(config), added=lambda: wakeups.wake("deliver"), now=now
-    )
+
+    def added() -> None:
+        wakeups.wake("deliver")
+        wakeups.wake("reconcile")
+
+    check = RoomCheck(homeserver, database, bot_user_id(config), added=added, now=now)
     return GapRepair(
         homeserver,
         database,

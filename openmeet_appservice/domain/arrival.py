@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 import orjson
 
+from openmeet_appservice.domain.drift import Touch, touch_of
+
 MARK = "net.openmeet.id"
 """The key in an event's content that names the row of ours it was sent from."""
 
@@ -59,6 +61,8 @@ class Arrival:
         The state key of an ``m.room.member``.
     age
         ``unsigned.age``: how many milliseconds ago it was sent, by Synapse's clock.
+    touch
+        What it touches of what this service sees to in its rooms.
     """
 
     event_id: str
@@ -71,6 +75,7 @@ class Arrival:
     mark: str | None = None
     target: str | None = None
     age: int | None = None
+    touch: Touch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +217,7 @@ def read_event(element: Any, body: str | None = None) -> Arrival | Junk:
         mark=_text(content.get(MARK)) or None,
         target=_text(state_key) if kind == "m.room.member" and isinstance(state_key, str) else None,
         age=age if type(age) is int else None,
+        touch=touch_of(element),
     )
 
 

@@ -9,7 +9,6 @@ nothing undone and does nothing twice.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,9 +23,10 @@ from openmeet_appservice.errors import (
     HomeserverUnreachable,
 )
 from openmeet_appservice.homeserver import Direction, Homeserver, JsonObject, MessagesPage
-from openmeet_appservice.metrics import EVENTS_INGESTED, REPAIR_CHECKS, REPAIRED_EVENTS
+from openmeet_appservice.metrics import DRIFT_NOTICED, EVENTS_INGESTED, REPAIR_CHECKS, REPAIRED_EVENTS
 from openmeet_appservice.store import puppets, repair
 from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.event_log import Appended
 from openmeet_appservice.store.repair import Checked, Mended
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class RoomCheck:
             bot=self.bot,
         )
         if mended is not None and (stored := mended.appended.stored):
-            _count(stored)
+            _count(mended.appended)
             reading.added += stored.total()
             self.added()
         return mended
@@ -269,7 +269,9 @@ def _result(mended: Mended | None, reading: _Reading) -> str:
     return "repaired" if reading.added else "complete"
 
 
-def _count(stored: Counter[str]) -> None:
-    for event_class, number in stored.items():
+def _count(done: Appended) -> None:
+    for event_class, number in done.stored.items():
         EVENTS_INGESTED.labels(event_class).inc(number)
-    REPAIRED_EVENTS.inc(stored.total())
+    for changed, number in done.drift.items():
+        DRIFT_NOTICED.labels(changed).inc(number)
+    REPAIRED_EVENTS.inc(done.stored.total())

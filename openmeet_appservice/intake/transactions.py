@@ -23,6 +23,7 @@ from openmeet_appservice.intake.answers import json_answer
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.tokens import HomeserverTokens
 from openmeet_appservice.metrics import (
+    DRIFT_NOTICED,
     EVENTS_INGESTED,
     EVENTS_QUARANTINED,
     TRANSACTION_SECONDS,
@@ -136,7 +137,7 @@ class Transactions:
         self.suspicion.transaction(txn_id, arrivals)
         if done.stored or done.recorded:
             self.wakeups.wake("deliver")
-        if done.recorded:
+        if done.recorded or done.drifted:
             self.wakeups.wake("reconcile")
         _count(done)
         _log(txn_id, done)
@@ -181,6 +182,8 @@ async def _transaction(body: bytes) -> Transaction:
 def _count(done: Appended) -> None:
     for event_class, number in done.stored.items():
         _CLASSES[event_class].inc(number)
+    for changed, number in done.drift.items():
+        DRIFT_NOTICED.labels(changed).inc(number)
     if done.quarantined:
         EVENTS_QUARANTINED.inc(done.quarantined)
 

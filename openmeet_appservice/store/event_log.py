@@ -15,6 +15,9 @@ the answer to ``createRoom``. Its events are held outside any tenant until the r
                               └─────24 h─────▶ dropped and counted
 
 The control room is the one unknown room whose events are not even held.
+
+What others change of what this service sees to in a room in use makes the room's entity due, in the same
+transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from openmeet_appservice.domain.arrival import Arrival, Junk, event_class, read_event_text
-from openmeet_appservice.store import service
+from openmeet_appservice.domain.drift import is_drift
+from openmeet_appservice.store import service, sync
 from openmeet_appservice.store.event_log_sql import Log, log_of
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.ids import new_id as fresh_id
@@ -37,6 +41,9 @@ CONTROL_ROOM = "control_room"
 
 _PLAIN = frozenset({"message", "reaction"})
 """The classes of events that change nothing but the log."""
+
+SETTLE_MS = 1_000
+"""Milliseconds after which a room is compared that somebody changed: what comes with it is seen at once."""
 
 
 @dataclass(slots=True)
@@ -51,6 +58,10 @@ class Appended:
         How many elements it held, knew already, passed over on purpose, or kept apart as no events.
     recorded
         ``(tenant, entity_ref)`` of each entity of which a room became known with this transaction.
+    drifted
+        The same of each whose room somebody else has changed, which are due now.
+    drift
+        How many such events there were, by `domain.drift.Field`.
     """
 
     stored: Counter[str] = field(default_factory=Counter)
@@ -59,6 +70,8 @@ class Appended:
     ignored: int = 0
     quarantined: int = 0
     recorded: list[tuple[str, str]] = field(default_factory=list)
+    drifted: set[tuple[str, str]] = field(default_factory=set)
+    drift: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -67,6 +80,8 @@ class _Room:
     ref: str
     last_sequence: int
     tenant_position: int
+    entity_ref: str | None
+    """Of the entity that uses the room, None where none does any more."""
     first_new: int = 0
 
 
@@ -110,6 +125,8 @@ def append(
         _hold(connection, log, [a for a in arrivals if a.room_id not in known], now, done)
         arrivals = [arrival for arrival in arrivals if arrival.room_id in known]
     _append_known(log, arrivals, known, now, bot, done)
+    for tenant, entity_ref in sorted(done.drifted):
+        sync.poke_by(connection, tenant, "entity", entity_ref, at=now + SETTLE_MS)
     return done
 
 
@@ -249,7 +266,7 @@ def _append_one(log: Log, arrival: Arrival, now: int, bot: str, done: Appended) 
     """
     sql = log.statements
     kind = event_class(arrival.type)
-    if sql.room_for_event is None or kind not in _PLAIN or arrival.mark is not None:
+    if sql.room_for_event is None or kind not in _PLAIN or arrival.mark or arrival.touch:
         return False
     found = log.fetch(sql.room_for_event, arrival.room_id, arrival.event_id)
     if not found:
@@ -303,7 +320,7 @@ def _append_known(
         new = _new_ones(log, tenant, theirs)
         done.repeated += len(theirs) - len(new)
         if new:
-            _insert(log, tenant, new, known, positions[tenant], now, bot)
+            _insert(log, tenant, new, known, positions[tenant], now, bot, done)
             done.stored.update(map(event_class, [arrival.type for arrival in new]))
 
 
@@ -328,6 +345,7 @@ def _insert(
     position: int,
     now: int,
     bot: str,
+    done: Appended,
 ) -> None:
     ours = _sent_by_us(log, tenant, arrivals)
     touched: dict[str, _Room] = {}
@@ -339,7 +357,13 @@ def _insert(
         if arrival.room_id not in touched:
             touched[arrival.room_id] = room
             room.first_new = room.last_sequence
-        origin = "openmeet" if arrival.sender == bot or arrival.event_id in ours else "matrix"
+        is_ours = arrival.event_id in ours
+        origin = "openmeet" if arrival.sender == bot or is_ours else "matrix"
+        touch = arrival.touch
+        if touch is not None and is_drift(touch, sender=arrival.sender, bot=bot, is_ours=is_ours):
+            done.drift[touch.field] += 1
+            if room.entity_ref is not None:
+                done.drifted.add((tenant, room.entity_ref))
         rows.append(
             (
                 tenant,

@@ -48,7 +48,8 @@ class Statements:
 
 
 _ROOMS = """
-SELECT rooms.room_id, rooms.tenant, rooms.id, rooms.last_sequence, tenants.last_position
+SELECT rooms.room_id, rooms.tenant, rooms.id, rooms.last_sequence, tenants.last_position,
+    CASE WHEN rooms.state = 'open' THEN rooms.entity_ref END
 FROM rooms JOIN tenants ON tenants.tenant = rooms.tenant WHERE rooms.room_id {listed}
 """
 

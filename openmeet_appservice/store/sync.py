@@ -96,6 +96,12 @@ def poke(connection: Connection, tenant: str, subject: Subject, ref: str, *, now
     connection.execute(update(sync).where(_row(tenant, subject, ref)).values(due_at=now))
 
 
+def poke_by(connection: Connection, tenant: str, subject: Subject, ref: str, *, at: int) -> None:
+    """Have the row compared again at *at* (milliseconds since the epoch), unless it is due before."""
+    later = or_(sync.c.due_at.is_(None), sync.c.due_at > at, sync.c.due_at == sync.c.lease_until)
+    connection.execute(update(sync).where(_row(tenant, subject, ref), later).values(due_at=at))
+
+
 def status(connection: Connection, tenant: str, subject: Subject, ref: str) -> SyncStatus | None:
     """Return how far it has come, None for what was never wanted."""
     found = connection.execute(select(sync).where(_row(tenant, subject, ref))).one_or_none()

@@ -309,3 +309,12 @@ async def test_the_answer_comes_after_the_commit(intake: Any) -> None:
     for number in range(5):
         await intake.push(str(number), event(f"${number}"))
         assert (await intake.logged())[-1] == f"${number}"
+
+
+async def test_a_host_who_renames_the_room_wakes_the_reconciler(intake: Any) -> None:
+    ticket = intake.wakeups.ticket("reconcile")
+    before = metric("drift_noticed_total", field="name")
+    renamed = event("$1", type="m.room.name", state_key="", content={"name": "Another"})
+    assert await intake.push("1", renamed) == (200, {})
+    assert intake.wakeups.ticket("reconcile") == ticket + 1
+    assert metric("drift_noticed_total", field="name") == before + 1
