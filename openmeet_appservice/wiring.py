@@ -45,7 +45,17 @@ from openmeet_appservice.web.standard import with_standard_routes
 
 USER_AGENT = f"openmeet-appservice/{__version__}"
 
-FEATURES = ("batch", "events", "groups", "members", "messages", "tenant_settings", "users", "webhooks")
+FEATURES = (
+    "batch",
+    "events",
+    "groups",
+    "members",
+    "messages",
+    "rename",
+    "tenant_settings",
+    "users",
+    "webhooks",
+)
 """What ``GET /v1/capabilities`` names."""
 
 ABOUT = About(

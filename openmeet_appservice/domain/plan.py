@@ -6,6 +6,7 @@ crash or a failure at any action, the next comparison finds what is left to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,29 +181,36 @@ def _plan_directory(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, .
 
 
 def _plan_alias(desired: DesiredRoom, actual: ActualRoom) -> tuple[tuple[Action, ...], tuple[Note, ...]]:
-    """Alias, canonical alias, and the end of all other aliases of ours that point here.
+    """Alias, alternatives, what the room says of them, and the end of our other aliases that point here.
 
     An alias must point here before the room may name it (else Synapse answers ``M_BAD_ALIAS``), and
     the room must stop naming it before it is deleted, because Synapse does not see to that when an
     application service deletes one. Somebody else's alias is never taken away.
     """
-    wanted = desired.alias
+    wanted = () if desired.alias is None else (desired.alias, *desired.alternatives)
     before: list[Action] = []
     notes: list[Note] = []
-    here = wanted in actual.aliases or actual.alias_target == actual.room_id
-    if wanted and not here:
-        if actual.alias_target is None:
-            before = [PutAlias(wanted)]
-        elif actual.alias_target_is_ours:
-            before = [DeleteAlias(wanted), PutAlias(wanted)]
+    for alias in wanted:
+        target = actual.alias_target if alias == desired.alias else actual.taken.get(alias)
+        if alias in actual.aliases or target == actual.room_id:
+            continue
+        if target is None:
+            before += [PutAlias(alias)]
+        elif alias == desired.alias and actual.alias_target_is_ours:
+            before += [DeleteAlias(alias), PutAlias(alias)]
         else:
-            notes = [Note("alias_taken", f"points to {actual.alias_target}", wanted)]
-            wanted = None
-    extra = [DeleteAlias(alias) for alias in sorted(actual.aliases - {desired.alias})]
-    return (*before, *_plan_canonical(wanted, actual), *extra), tuple(notes)
+            notes += [Note("alias_taken", f"points to {target}", alias)]
+    taken = {note.subject for note in notes}
+    named = [alias for alias in wanted if alias not in taken]
+    extra = [DeleteAlias(alias) for alias in sorted(actual.aliases - set(wanted))]
+    return (*before, *_plan_canonical(named, desired, actual), *extra), tuple(notes)
 
 
-def _plan_canonical(alias: str | None, actual: ActualRoom) -> tuple[Action, ...]:
+def _plan_canonical(named: Sequence[str], desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:
+    main = [alias for alias in named if alias == desired.alias]
+    others = [alias for alias in named if alias != desired.alias]
+    wanted = ({"alias": main[0]} if main else {}) | ({"alt_aliases": others} if others else {})
     content = actual.content(_ALIAS)
-    same = (content.get("alias") or None) == alias and not content.get("alt_aliases")
-    return () if same else (SetState(_ALIAS, {"alias": alias} if alias else {}),)
+    same = (content.get("alias") or None) == wanted.get("alias")
+    same = same and (content.get("alt_aliases") or []) == others
+    return () if same else (SetState(_ALIAS, wanted),)

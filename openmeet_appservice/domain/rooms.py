@@ -76,6 +76,8 @@ class EntityFacts:
     ----------
     alias
         The full alias that is kept for it, whether or not its room has it now.
+    alternatives
+        Further full aliases that are kept for it: those of its former slugs.
     topic
         None or blank: the tenant's template is filled with *description*, *schedule* and *url*.
     access, encrypted
@@ -91,6 +93,7 @@ class EntityFacts:
     status: EntityStatus
     visibility: Visibility
     alias: str
+    alternatives: tuple[str, ...] = ()
     topic: str | None = None
     description: str | None = None
     url: str | None = None
@@ -141,8 +144,8 @@ class DesiredRoom:
         Whether the server's room directory shows it.
     private
         Whether only the bot may invite.
-    alias
-        The full public alias, None for none.
+    alias, alternatives
+        The full public alias, None for none, and others beside it that lead here as well.
     encrypted
         Whether it is encrypted. Once it is it stays so.
     members
@@ -165,6 +168,7 @@ class DesiredRoom:
     listed: bool = False
     private: bool = False
     alias: str | None = None
+    alternatives: tuple[str, ...] = ()
     encrypted: bool = False
     members: tuple[DesiredMember, ...] = ()
     banned: frozenset[str] = frozenset()
@@ -192,6 +196,8 @@ class ActualRoom:
         The room id that the desired alias points to, None for none (or no desired alias).
     alias_target_is_ours
         Whether that is a room of ours that may lose it: a former one or an orphan.
+    taken
+        Alternatives that lead to another room, which keeps them, with that room's id.
     ours
         Those among the members who are puppets of this tenant.
     our_bans
@@ -206,6 +212,7 @@ class ActualRoom:
     aliases: frozenset[str] = frozenset()
     alias_target: str | None = None
     alias_target_is_ours: bool = False
+    taken: Mapping[str, str] = field(default_factory=dict)
     ours: frozenset[str] = frozenset()
     our_bans: frozenset[str] = frozenset()
 
@@ -241,6 +248,7 @@ def desired_room(
         return DesiredRoom(wanted=wanted, bot=bot, removals_confirmed=removals_confirmed)
     listed = tuple(members)
     private = entity.visibility is Visibility.PRIVATE
+    alias = entity.alias if settings.private_alias or not private else None
     anyone = not private and (entity.access or settings.access) is Access.ANYONE
     return DesiredRoom(
         wanted=wanted,
@@ -252,7 +260,8 @@ def desired_room(
         join_rule="public" if anyone else "invite",
         listed=entity.visibility is Visibility.PUBLIC,
         private=private,
-        alias=entity.alias if settings.private_alias or not private else None,
+        alias=alias,
+        alternatives=() if alias is None else entity.alternatives,
         encrypted=settings.encrypted if entity.encrypted is None else entity.encrypted,
         members=_desired_members(entity.kind, listed, settings),
         banned=frozenset(member.user_id for member in listed if member.banned),

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from openmeet_appservice.provisioning import entity_writes
-from openmeet_appservice.provisioning.entity_writes import Done, Spec, no_entity
+from openmeet_appservice.provisioning.entity_writes import Done, Spec
 from openmeet_appservice.provisioning.kinds import Kind, people
 from openmeet_appservice.provisioning.paging import bounds, cut
 from openmeet_appservice.provisioning.parts import Parts, require_tenant
+from openmeet_appservice.provisioning.slugs import no_entity
 from openmeet_appservice.provisioning.specs import EventPut, EventSpec, GroupPut, GroupSpec, stored
 from openmeet_appservice.provisioning.states import SyncState, entity_etag, entity_sync, room_on_matrix
 from openmeet_appservice.provisioning.writes import (
@@ -123,7 +124,7 @@ class Entities:
         done = await self.parts.database.write(
             entity_writes.put, self.parts, place, _spec(body), listed, write
         )
-        return await self._answer(request, write, done)
+        return await self.answered(request, write, done)
 
     async def patch(self, request: Request) -> Response:
         """Answer ``PATCH``."""
@@ -135,13 +136,13 @@ class Entities:
 
         place = self.kind.place(request)
         done = await self.parts.database.write(entity_writes.patch, place, merged, write)
-        return await self._answer(request, write, done)
+        return await self.answered(request, write, done)
 
     async def delete(self, request: Request) -> Response:
         """Answer ``DELETE``: always 202, unless nothing was done."""
         write = write_of(self.parts, request)
         done = await self.parts.database.write(entity_writes.archive, self.kind.place(request), write)
-        answer = await self._answer(request, write, done)
+        answer = await self.answered(request, write, done)
         status = 200 if done.superseded else 202
         return Response(status=status, body=answer.body, etag=answer.etag)
 
@@ -153,7 +154,7 @@ class Entities:
             tenant = require_tenant(connection, place.tenant)
             view = entities.view(connection, tenant.tenant, place.kind, place.slug)
             if view is None:
-                raise no_entity(place.kind)
+                raise no_entity(connection, tenant, place.kind, place.slug)
             return tenant, view
 
         tenant, view = await self.parts.database.read(read)
@@ -173,7 +174,8 @@ class Entities:
         items: list[Any] = [self.kind.answer(**self._fields(tenant, view)) for view in views]
         return Response(body=self.kind.page(items=items, next_page_token=token))
 
-    async def _answer(self, request: Request, write: Write, done: Done) -> Response:
+    async def answered(self, request: Request, write: Write, done: Done) -> Response:
+        """Answer a write of the entity that *done* names, having waited as the request asks."""
         if done.touched:
             self.parts.wakeups.wake("reconcile")
 

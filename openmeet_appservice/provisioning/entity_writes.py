@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import key
-from openmeet_appservice.errors import Conflict, NotFound
+from openmeet_appservice.errors import Conflict
+from openmeet_appservice.provisioning import slugs
 from openmeet_appservice.provisioning.parts import (
     Parts,
     is_older,
@@ -83,8 +84,12 @@ def put(
     found = entities.find(connection, tenant.tenant, place.kind, place.slug, lock=True)
     check_if_match(write.if_match, None if found is None else entity_etag(found))
     if found is None or found.archived_at is not None:
-        if found is not None and is_older(write.as_of, found.as_of):
-            return Done(found.ref, superseded=True, members_superseded=people is not None)
+        renamed = slugs.renamed(connection, tenant, place.kind, place.slug)
+        for known in (found, renamed):
+            if known is not None and is_older(write.as_of, known.as_of):
+                return Done(known.ref, superseded=True, members_superseded=people is not None)
+        if renamed is not None and spec.external_id and spec.external_id == renamed.external_id:
+            raise Conflict(f"This {place.kind} is called {renamed.slug} now.", code="renamed")
         made = _create(connection, parts, tenant, place, spec, write)
         if made is not None:
             return _first(connection, parts, tenant, made, people, write)
@@ -119,7 +124,7 @@ def archive(connection: Connection, place: Place, write: Write) -> Done:
     tenant = require_tenant(connection, place.tenant)
     found = entities.find(connection, tenant.tenant, place.kind, place.slug, lock=True)
     if found is None:
-        raise no_entity(place.kind)
+        raise slugs.no_entity(connection, tenant, place.kind, place.slug)
     check_if_match(write.if_match, entity_etag(found))
     if is_older(write.as_of, found.as_of):
         return Done(found.ref, superseded=True)
@@ -173,33 +178,24 @@ def live(connection: Connection, place: Place) -> tuple[Tenant, Entity]:
     Raises
     ------
     NotFound
-        There is none and never was.
+        There is none and never was, or it was renamed.
     Conflict
         It is archived.
     """
     tenant = require_tenant(connection, place.tenant)
     found = entities.find(connection, tenant.tenant, place.kind, place.slug, lock=True)
     if found is None:
-        raise no_entity(place.kind)
+        raise slugs.no_entity(connection, tenant, place.kind, place.slug)
     if found.archived_at is not None:
         raise Conflict(f"This {place.kind} is archived. PUT makes a new one.", code="archived")
     return tenant, found
 
 
-def no_entity(kind: EntityKind) -> NotFound:
-    """Return the refusal for an unknown event or group."""
-    return NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
-
-
 def _create(
     connection: Connection, parts: Parts, tenant: Tenant, place: Place, spec: Spec, write: Write
 ) -> Entity | None:
-    alias = parts.aliases.alias(kind=place.kind.value, slug=place.slug, tenant=tenant.tenant)
-    if not entities.alias_is_free(connection, alias):
-        # Ours under this very slug, if somebody was faster; else another's, by another template.
-        known = entities.find(connection, tenant.tenant, place.kind, place.slug)
-        if known is None or known.archived_at is not None:
-            raise Conflict(f"The alias {alias} belongs to something else.", code="alias_taken")
+    alias = slugs.take(connection, parts, tenant, place.kind, place.slug, now=write.now)
+    if alias is None:
         return None
     return entities.create(
         connection,

@@ -12,7 +12,7 @@ from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.errors import FieldError, Invalid
 from openmeet_appservice.provisioning import entity_writes
-from openmeet_appservice.provisioning.entity_writes import Done, no_entity
+from openmeet_appservice.provisioning.entity_writes import Done
 from openmeet_appservice.provisioning.kinds import (
     Kind,
     member_model,
@@ -22,6 +22,7 @@ from openmeet_appservice.provisioning.kinds import (
 )
 from openmeet_appservice.provisioning.paging import bounds, cut
 from openmeet_appservice.provisioning.parts import Parts, require_tenant
+from openmeet_appservice.provisioning.slugs import no_entity
 from openmeet_appservice.provisioning.specs import (
     AttendeeDelta,
     AttendeeList,
@@ -153,7 +154,7 @@ class Members:
             tenant = require_tenant(connection, place.tenant)
             entity = entities.find(connection, tenant.tenant, place.kind, place.slug)
             if entity is None:
-                raise no_entity(place.kind)
+                raise no_entity(connection, tenant, place.kind, place.slug)
             return entity, members.list_page(connection, entity, after=after, limit=limit)
 
         entity, found = await self.parts.database.read(read)

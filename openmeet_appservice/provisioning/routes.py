@@ -6,6 +6,7 @@ from openmeet_appservice.provisioning.batch import batches
 from openmeet_appservice.provisioning.entities import Entities
 from openmeet_appservice.provisioning.keys import Keys
 from openmeet_appservice.provisioning.kinds import EVENTS, GROUPS
+from openmeet_appservice.provisioning.life import LifeCycle
 from openmeet_appservice.provisioning.members import Members
 from openmeet_appservice.provisioning.parts import Parts
 from openmeet_appservice.provisioning.resolve import Resolve
@@ -32,6 +33,8 @@ def routes(parts: Parts) -> list[Route]:
         found += WebhookReplay(parts, place).routes()
         found += WebhookRecords(parts, place).routes()
     for kind in (EVENTS, GROUPS):
-        found += Entities(parts, kind).routes()
+        entities = Entities(parts, kind)
+        found += entities.routes()
+        found += LifeCycle(entities).routes()
         found += Members(parts, kind).routes()
     return [*found, *batches(parts, found).routes()]

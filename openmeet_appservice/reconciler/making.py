@@ -7,7 +7,7 @@ after an error, no answer, or our own death anything between nothing and everyth
     claim committed ──▶ createRoom ──200──────────────▶ recorded
                           ▲   └─ alias exists ─▶ whose is the room?
                           │                        ├─ our claim ─▶ recorded, finished by the plan
-                          └──── alias taken off ───┼─ history of ours
+                          └──── alias taken off ───┼─ history of ours, or renamed
                                                    └─ somebody's ─▶ alias_taken
 
 Whoever learns the room's id first records it: this, or the pushed ``m.room.create``. A second room for the
@@ -132,7 +132,7 @@ class RoomMaker:
         if state is not None and state.claim == room.claim and state.creator == self._bot:
             await self._record(room, target, state.version)
             return True
-        former = await self._database.read(wanted.may_lose_alias, room.tenant, target)
+        former = await self._database.read(wanted.may_lose_alias, room.tenant, target, room.lock_alias)
         if former is not None:
             await self._aliases.take_from_former(room.lock_alias, former, target)
             return False

@@ -16,10 +16,11 @@ from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.store.rooms import Room
 
 
-def aliases_of_ours(room: Room, entity_alias: str, server_name: str) -> frozenset[str]:
+def aliases_of_ours(room: Room, entity_aliases: Collection[str], server_name: str) -> frozenset[str]:
     """Return every full alias that this service may have let point to *room*."""
     temporary = full_alias(temporary_alias_localpart(room.claim), server_name)
-    return frozenset({entity_alias, room.lock_alias, temporary} | ({room.alias} if room.alias else set()))
+    given = {*entity_aliases, room.lock_alias, temporary}
+    return frozenset(given | ({room.alias} if room.alias else set()))
 
 
 async def read_room(homeserver: Homeserver, room_id: str) -> RoomState | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -13,13 +13,12 @@ from openmeet_appservice.domain.plan import Plan, plan
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
-from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.apply import Applied, Applier
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.reconciler.versions import DefaultVersion
-from openmeet_appservice.store import puppets, rooms, wanted
+from openmeet_appservice.store import former_slugs, puppets, rooms, wanted
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.rooms import Room
 from openmeet_appservice.store.wanted import WantedEntity
@@ -47,7 +46,6 @@ class RoomReconciler:
         settings: ReconcilerSettings,
         maker: RoomMaker,
         applier: Applier,
-        aliases: Aliases,
         version: DefaultVersion,
         *,
         settled: Callable[[], None],
@@ -57,7 +55,6 @@ class RoomReconciler:
         self._settings = settings
         self._maker = maker
         self._applier = applier
-        self._aliases = aliases
         self._version = version
         self._settled = settled
 
@@ -82,18 +79,23 @@ class RoomReconciler:
         """
         rounds = 0
         last = Applied()
+        taken: dict[str, str] = {}
         while rounds < MAX_ROUNDS:
             entity = await self._read(tenant, ref)
             if entity is None:
                 return 0
             generation = entity.generation
-            applied = await self._round(entity, attempts, last.conflict, partial(is_outdated, generation))
+            applied = await self._round(entity, attempts, taken, partial(is_outdated, generation))
             if applied is None:
                 return generation
             if applied.refused and last.refused:
                 raise _people_refused(applied)
-            # What is newly wanted begins a new count: it is no sign that this one does not come to an end.
-            rounds = 0 if applied.interrupted else rounds + 1
+            alias, other = applied.conflict or ("", "")
+            found_out = bool(other) and alias not in taken
+            if other:
+                taken[alias] = other
+            # What is newly wanted or known begins a new count: it is no sign that this does not end.
+            rounds = 0 if applied.interrupted or found_out else rounds + 1
             last = applied
         raise NotReconciled("not_converging", f"the room still differs after {MAX_ROUNDS} comparisons")
 
@@ -101,10 +103,13 @@ class RoomReconciler:
         self,
         entity: WantedEntity,
         attempts: int,
-        conflict: tuple[str, str] | None,
+        taken: Mapping[str, str],
         is_outdated: Callable[[], bool],
     ) -> Applied | None:
-        """Compare once and do what comes out; None when nothing is left to do."""
+        """Compare once and do what comes out; None when nothing is left to do.
+
+        *taken* are aliases that were found to lead to rooms that keep them, with the ids of those.
+        """
         for orphan in entity.orphans:
             await self._close_orphan(orphan)
         desired = await self.desired(entity)
@@ -113,9 +118,9 @@ class RoomReconciler:
             return await self._without_room(entity, desired, attempts)
         with bind(room=room.room_id):
             actual = await self.actual(entity, room, desired)
-            await self._keep_alias(room, desired, actual)
-            if conflict is not None:
-                actual = await self._resolve(entity, actual, conflict)
+            await self._keep_alias(entity, room, desired, actual)
+            if taken:
+                actual = replace(actual, alias_target=taken.get(desired.alias or ""), taken=taken)
             steps = plan(desired, actual)
             if not steps.actions:
                 _raise_findings(steps)
@@ -140,7 +145,7 @@ class RoomReconciler:
             self._homeserver,
             room.room_id,
             bot=self._settings.bot_user_id,
-            our_aliases=aliases_of_ours(room, entity.facts.alias, self._settings.server_name),
+            our_aliases=aliases_of_ours(room, entity.aliases, self._settings.server_name),
         )
         if desired.wanted is Wanted.OPEN and desired.join_rule == "public":
             inside = [user for user, membership in actual.members.items() if membership in ("join", "invite")]
@@ -194,23 +199,17 @@ class RoomReconciler:
         logger.warning("nobody can enter %s any more: a new room is made", room.room_id)
         await self._database.write(rooms.set_state, room.tenant, room.ref, "former")
 
-    async def _keep_alias(self, room: Room, desired: DesiredRoom, actual: ActualRoom) -> None:
-        """Record which public alias was seen to point to the room."""
+    async def _keep_alias(
+        self, entity: WantedEntity, room: Room, desired: DesiredRoom, actual: ActualRoom
+    ) -> None:
+        """Record which public alias was seen to point to the room, and which former ones are gone."""
+        gone = entity.lost_aliases - actual.aliases
+        if gone:
+            await self._database.write(former_slugs.forget, entity.tenant, entity.ref, gone)
         if desired.alias in actual.aliases and room.alias != desired.alias:
             await self._database.write(rooms.set_alias, room.tenant, room.ref, desired.alias)
         elif room.alias is not None and room.alias not in actual.aliases:
             await self._database.write(rooms.set_alias, room.tenant, room.ref, None)
-
-    async def _resolve(
-        self, entity: WantedEntity, actual: ActualRoom, conflict: tuple[str, str]
-    ) -> ActualRoom:
-        """Free an alias that was found on another room, or let the plan know that it is taken."""
-        alias, other = conflict
-        former = await self._database.read(wanted.may_lose_alias, entity.tenant, other)
-        if former is None:
-            return replace(actual, alias_target=other or None)
-        await self._aliases.take_from_former(alias, former, other)
-        return actual
 
     async def _close_orphan(self, orphan: Room) -> None:
         assert orphan.room_id is not None

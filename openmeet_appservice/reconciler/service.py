@@ -196,7 +196,6 @@ def _room_reconciler(
         settings,
         maker,
         applier,
-        aliases,
         DefaultVersion(homeserver, now=now),
         settled=lambda: wakeups.wake("reconciled"),
     )

@@ -28,7 +28,7 @@ from openmeet_appservice.domain.arrival import dumps, loads
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.domain.people import HELD_ABOVE_PEOPLE, HELD_ABOVE_PERCENT
-from openmeet_appservice.store import sync
+from openmeet_appservice.store import former_slugs, sync
 from openmeet_appservice.store.bulk import insert_if_absent
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.rooms import IN_USE
@@ -48,7 +48,8 @@ class Entity:
     slug, slug_key
         The slug as first given, and as it is compared.
     alias
-        The full alias kept for it, whether or not a room has it now.
+        The full alias kept for it, whether or not a room has it now; those of its former slugs are in
+        `store.former_slugs`.
     spec
         What OpenMeet wants, with the API's names: ``name``, ``topic``, ``visibility``, ``access``,
         ``status``.
@@ -136,14 +137,20 @@ def get(connection: Connection, tenant: str, ref: str) -> Entity | None:
     return None if row is None else _entity(row)
 
 
-def alias_is_free(connection: Connection, alias: str) -> bool:
-    """Whether no live entity has *alias*; nobody else can take it until the transaction ends."""
+def lock_alias(connection: Connection, alias: str) -> None:
+    """Let nobody else take *alias*, or find out that it is free, until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:alias, 1))"), {"alias": alias}
         )
+
+
+def alias_is_free(connection: Connection, alias: str) -> bool:
+    """Whether no live entity has *alias* or keeps it; nobody else can take it until the transaction ends."""
+    lock_alias(connection, alias)
     query = select(entities.c.id).where(entities.c.alias == alias, entities.c.archived_at.is_(None))
-    return connection.execute(query.limit(1)).first() is None
+    taken = connection.execute(query.limit(1)).first() is not None
+    return not taken and not former_slugs.keepers(connection, alias)
 
 
 def create(
@@ -212,6 +219,35 @@ def change_members(connection: Connection, entity: Entity, *, as_of: int | None,
     )
 
 
+def rename(
+    connection: Connection, entity: Entity, *, slug: str, alias: str, as_of: int | None, now: int
+) -> Entity:
+    """Give the entity another slug and alias. The caller has locked the row and knows both to be free.
+
+    What it was called before is kept (`store.former_slugs`); in another case it is the same slug.
+    """
+    if key(slug) != entity.slug_key:
+        former_slugs.forget(connection, entity.tenant, entity.ref, [alias])
+        former_slugs.keep(
+            connection,
+            entity.tenant,
+            entity.ref,
+            kind=entity.kind,
+            slug_key=entity.slug_key,
+            alias=entity.alias,
+        )
+    return _updated(
+        connection,
+        entity,
+        slug=slug,
+        slug_key=key(slug),
+        alias=alias,
+        as_of=as_of,
+        revision=entity.revision + 1,
+        updated_at=now,
+    )
+
+
 def note_as_of(
     connection: Connection,
     entity: Entity,
@@ -226,7 +262,8 @@ def note_as_of(
 
 
 def archive(connection: Connection, entity: Entity, *, as_of: int | None, now: int) -> Entity:
-    """Take the entity off its slug. The caller has locked the row."""
+    """Take the entity off its slug, and off its former ones. The caller has locked the row."""
+    former_slugs.release_all(connection, entity.tenant, entity.ref)
     return _updated(
         connection,
         entity,
@@ -294,10 +331,12 @@ def list_page(
 
 
 def by_alias(connection: Connection, alias: str, tenant: str | None = None) -> Entity | None:
-    """Return whose alias *alias* (in full, in any case) is or was last.
+    """Return whose alias *alias* (in full, in any case) is, or was last; one before a renaming counts.
 
     Only among those of *tenant* (lower-case), if one is given; so with the other two as well.
     """
+    for its_tenant, ref in former_slugs.keepers(connection, key(alias), tenant):
+        return get(connection, its_tenant, ref)
     query = select(entities).where(entities.c.alias == key(alias))
     return _first(connection, query, tenant)
 

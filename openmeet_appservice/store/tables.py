@@ -504,3 +504,26 @@ idempotency_keys = Table(
     PrimaryKeyConstraint("tenant", "route", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
+
+former_slugs = Table(
+    "former_slugs",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("entity_ref", String(64), nullable=False),
+    Column("alias", String(255), nullable=False, comment="in full"),
+    Column("kind", String(16), nullable=False),
+    Column("slug_key", String(255), nullable=False),
+    Column("kept", Boolean, nullable=False, comment="else it is only still to be taken off the room"),
+    PrimaryKeyConstraint("tenant", "entity_ref", "alias"),
+    Index("ix_former_slugs_alias", "alias"),
+    comment="What events and groups were called before, and the aliases that still lead to their rooms.",
+)
+Index(
+    "uq_former_slugs_kept",
+    former_slugs.c.tenant,
+    former_slugs.c.kind,
+    former_slugs.c.slug_key,
+    unique=True,
+    sqlite_where=text("kept"),
+    postgresql_where=text("kept"),
+)

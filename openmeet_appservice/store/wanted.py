@@ -5,7 +5,7 @@ The reconciler works from it, and so may everybody who must know what it will ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from openmeet_appservice.domain.rooms import (
 )
 from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.domain.topic import Schedule
-from openmeet_appservice.store import entities, members, rooms, sync, tenants
+from openmeet_appservice.store import entities, former_slugs, members, rooms, sync, tenants
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.rooms import IN_USE, Room
 from openmeet_appservice.store.tables import entities as entities_table
@@ -45,6 +45,8 @@ class WantedEntity:
         A person confirmed that many people may be removed at once, and that is not done yet.
     rooms
         Every room that was ever asked for, the oldest first.
+    aliases
+        Every public alias (in full) that it has or had, and that may still lead to one of them.
     """
 
     tenant: str
@@ -55,11 +57,17 @@ class WantedEntity:
     generation: int
     removals_confirmed: bool
     rooms: tuple[Room, ...]
+    aliases: frozenset[str]
 
     @property
     def in_use(self) -> Room | None:
         """The room that the entity uses or is about to."""
         return next((room for room in self.rooms if room.state in IN_USE), None)
+
+    @property
+    def lost_aliases(self) -> frozenset[str]:
+        """Those that its rooms are to do without, whatever is wanted of it."""
+        return self.aliases - {self.facts.alias, *self.facts.alternatives}
 
     @property
     def orphans(self) -> tuple[Room, ...]:
@@ -98,10 +106,20 @@ def entity_by_slug(
     return None if found is None else _wanted(connection, found, defaults)
 
 
-def may_lose_alias(connection: Connection, tenant: str, room_id: str) -> Room | None:
-    """Return the tenant's room *room_id* if its alias may go to another: it, or its entity, is history."""
+def may_lose_alias(connection: Connection, tenant: str, room_id: str, alias: str) -> Room | None:
+    """Return the tenant's room *room_id* if *alias* may go from it to another.
+
+    It may when the room, or what it was made for, is history, and when that was renamed and does not keep
+    the alias.
+    """
     row = connection.execute(
-        select(rooms_table.c.id, rooms_table.c.state, entities_table.c.archived_at)
+        select(
+            rooms_table.c.id,
+            rooms_table.c.state,
+            rooms_table.c.entity_ref,
+            entities_table.c.archived_at,
+            entities_table.c.alias,
+        )
         .join(
             entities_table,
             (entities_table.c.tenant == rooms_table.c.tenant)
@@ -110,13 +128,17 @@ def may_lose_alias(connection: Connection, tenant: str, room_id: str) -> Room | 
         )
         .where(rooms_table.c.tenant == tenant, rooms_table.c.room_id == room_id)
     ).first()
-    if row is None or (row.state in IN_USE and row.archived_at is None):
+    if row is None:
         return None
+    if row.state in IN_USE and row.archived_at is None:
+        kept = former_slugs.keepers(connection, alias, tenant)
+        if row.alias == alias or (tenant, row.entity_ref) in kept:
+            return None
     return rooms.get(connection, tenant, row.id)
 
 
 def poke_owner_of_alias(connection: Connection, tenant: str, alias: str, *, but: str, now: int) -> bool:
-    """Have the live entity that *alias* is kept for compared again, unless it is *but*.
+    """Have whatever *alias* is kept for compared again, unless it is *but*.
 
     For after the alias was taken off another room, in case it had been put on the new one meanwhile.
     """
@@ -128,30 +150,35 @@ def poke_owner_of_alias(connection: Connection, tenant: str, alias: str, *, but:
             entities_table.c.id != but,
         )
     ).scalars()
-    poked = False
-    for ref in owners.all():
+    refs = {*owners, *(ref for _, ref in former_slugs.keepers(connection, alias, tenant))} - {but}
+    for ref in sorted(refs):
         sync.poke(connection, tenant, "entity", ref, now=now)
-        poked = True
-    return poked
+    return bool(refs)
 
 
 def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> WantedEntity:
     known_rooms = tuple(rooms.of_entity(connection, found.tenant, found.ref))
     status = sync.status(connection, found.tenant, "entity", found.ref)
     tenant = tenants.get(connection, found.tenant)
+    former = former_slugs.of_entity(connection, found.tenant, found.ref)
     return WantedEntity(
         tenant=found.tenant,
         ref=found.ref,
-        facts=_facts(found, has_room=any(room.state in IN_USE for room in known_rooms)),
+        facts=_facts(
+            found,
+            [known.alias for known in former if known.kept],
+            has_room=any(room.state in IN_USE for room in known_rooms),
+        ),
         members=tuple(members.facts(connection, found)),
         settings=room_settings(defaults, tenant.settings if tenant else {}),
         generation=status.generation if status else 0,
         removals_confirmed=status is not None and entities.removals_are_confirmed(found, status),
         rooms=known_rooms,
+        aliases=frozenset({found.alias, *(known.alias for known in former)}),
     )
 
 
-def _facts(found: Entity, *, has_room: bool) -> EntityFacts:
+def _facts(found: Entity, alternatives: Iterable[str], *, has_room: bool) -> EntityFacts:
     access = found.spec.get("access")
     return EntityFacts(
         kind=found.kind,
@@ -159,6 +186,7 @@ def _facts(found: Entity, *, has_room: bool) -> EntityFacts:
         status=EntityStatus(found.spec["status"]),
         visibility=Visibility(found.spec["visibility"]),
         alias=found.alias,
+        alternatives=tuple(alternatives),
         topic=found.spec.get("topic"),
         description=found.spec.get("description"),
         url=found.spec.get("url"),

@@ -22,6 +22,7 @@ from openmeet_appservice.domain.actions import (
     SetState,
     Unban,
 )
+from openmeet_appservice.domain.canonical import named_aliases
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 
 Apply: TypeAlias = Callable[[ActualRoom | None, Action, DesiredRoom], ActualRoom]
@@ -92,12 +93,13 @@ def _created(action: CreateRoom, desired: DesiredRoom) -> ActualRoom:
 def _with_alias(actual: ActualRoom, action: PutAlias | DeleteAlias, desired: DesiredRoom) -> ActualRoom:
     about_wanted = action.alias == desired.alias
     if isinstance(action, DeleteAlias):
-        named = actual.content("m.room.canonical_alias").get("alias") == action.alias
+        named = action.alias in named_aliases(actual.content("m.room.canonical_alias"))
         if named and action.alias in actual.aliases:
             raise Refused("the room still names the alias that is deleted")
         target = None if about_wanted else actual.alias_target
         return replace(actual, aliases=actual.aliases - {action.alias}, alias_target=target)
-    if action.alias in actual.aliases or (about_wanted and actual.alias_target is not None):
+    elsewhere = action.alias in actual.taken or (about_wanted and actual.alias_target is not None)
+    if action.alias in actual.aliases or elsewhere:
         raise Refused("409: this alias exists")
     target = actual.room_id if about_wanted else actual.alias_target
     return replace(actual, aliases=actual.aliases | {action.alias}, alias_target=target)
@@ -138,9 +140,9 @@ def _bot_is_in(actual: ActualRoom, bot: str) -> None:
 
 def _check_state(actual: ActualRoom, event_type: str, content: Mapping[str, Any], bot: str) -> None:
     _bot_is_in(actual, bot)
-    if event_type == "m.room.canonical_alias" and "alias" in content:
-        here = content["alias"] in actual.aliases or actual.alias_target == actual.room_id
-        if not here:
+    if event_type == "m.room.canonical_alias":
+        here = actual.aliases | ({content.get("alias")} if actual.alias_target == actual.room_id else set())
+        if not here.issuperset(named_aliases(content)):
             raise Refused("M_BAD_ALIAS")
     if event_type == "m.room.power_levels":
         _check_levels(actual.version, content, bot)

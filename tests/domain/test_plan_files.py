@@ -98,6 +98,7 @@ def _entity(data: Mapping[str, Any], *, has_room: bool) -> EntityFacts:
         "status": EntityStatus,
         "visibility": Visibility,
         "access": Access,
+        "alternatives": tuple,
     }
     for name, make in types.items():
         if name in given:

@@ -33,6 +33,7 @@ def desired_rooms(draw: st.DrawFn) -> DesiredRoom:
     wanted = draw(st.sampled_from([Wanted.OPEN, Wanted.OPEN, Wanted.CLOSED, Wanted.NONE]))
     if wanted is not Wanted.OPEN:
         return DesiredRoom(wanted=wanted, bot=BOT)
+    alias = draw(st.sampled_from([None, ALIASES[0]]))
     return DesiredRoom(
         wanted=wanted,
         bot=BOT,
@@ -43,7 +44,8 @@ def desired_rooms(draw: st.DrawFn) -> DesiredRoom:
         join_rule=draw(st.sampled_from(["public", "invite"])),
         listed=draw(st.booleans()),
         private=draw(st.booleans()),
-        alias=draw(st.sampled_from([None, ALIASES[0]])),
+        alias=alias,
+        alternatives=draw(st.sampled_from([(), (ALIASES[1],)])) if alias else (),
         members=draw(members),
         removals_confirmed=draw(st.booleans()),
     )
@@ -85,6 +87,7 @@ def actual_rooms(draw: st.DrawFn) -> ActualRoom:
         aliases=aliases,
         alias_target=draw(st.sampled_from([None, "!other"])),
         alias_target_is_ours=draw(st.booleans()),
+        taken={} if ALIASES[1] in aliases else draw(st.sampled_from([{}, {ALIASES[1]: "!other"}])),
         ours=frozenset(draw(st.lists(st.sampled_from(USERS)))),
     )
 

@@ -29,7 +29,7 @@ from openmeet_appservice.domain.kinds import (
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, open_session
 from openmeet_appservice.reconciler import Reconciler, ReconcilerSettings
-from openmeet_appservice.store import entities, members, rooms, schema, sync, tenants, users
+from openmeet_appservice.store import entities, former_slugs, members, rooms, schema, sync, tenants, users
 from openmeet_appservice.store.database import Database, open_database
 from openmeet_appservice.store.entities import Entity, Removals
 from openmeet_appservice.store.ids import new_id
@@ -180,6 +180,10 @@ class Service:
             lambda slug: f"@openmeet_{TENANT}_{slug}:{SERVER}",
             confirmed,
         )
+
+    async def rename(self, name: str, new: str) -> Entity:
+        """Give an event another slug, which nothing has."""
+        return await self._write(_rename, self.slug(name), self.slug(new), self.alias(new))
 
     async def archive(self, name: str) -> Entity:
         """Delete an event."""
@@ -339,6 +343,9 @@ def _put_entity(
 ) -> Entity:
     found = entities.find(connection, TENANT, kind, slug)
     if found is None or found.archived_at is not None:
+        loser = former_slugs.release(connection, TENANT, kind, slug)
+        if loser is not None:
+            sync.poke(connection, TENANT, "entity", loser, now=_now())
         found = entities.create(
             connection,
             TENANT,
@@ -358,6 +365,15 @@ def _put_entity(
         refs = users.ensure(connection, TENANT, list(who), user_id=user_id, now=_now(), new_id=new_id)
         members.replace(connection, found, {refs[name]: standing for name, standing in who.items()})
     entities.touch(connection, found, Removals.CONFIRMED if confirmed else Removals.MANY, now=_now())
+    return found
+
+
+def _rename(connection: Connection, slug: str, new: str, alias: str) -> Entity:
+    found = entities.find(connection, TENANT, EntityKind.EVENT, slug)
+    assert found is not None
+    former_slugs.release(connection, TENANT, EntityKind.EVENT, new)
+    found = entities.rename(connection, found, slug=new, alias=alias, as_of=None, now=_now())
+    entities.touch(connection, found, Removals.FEW, now=_now())
     return found
 
 

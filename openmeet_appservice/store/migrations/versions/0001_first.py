@@ -182,6 +182,28 @@ def upgrade() -> None:
         postgresql_where=sa.text("archived_at IS NULL"),
     )
     op.create_table(
+        "former_slugs",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("alias", sa.String(length=255), nullable=False, comment="in full"),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("slug_key", sa.String(length=255), nullable=False),
+        sa.Column(
+            "kept", sa.Boolean(), nullable=False, comment="else it is only still to be taken off the room"
+        ),
+        sa.PrimaryKeyConstraint("tenant", "entity_ref", "alias", name=op.f("pk_former_slugs")),
+        comment="What events and groups were called before, and the aliases that still lead to their rooms.",
+    )
+    op.create_index("ix_former_slugs_alias", "former_slugs", ["alias"], unique=False)
+    op.create_index(
+        "uq_former_slugs_kept",
+        "former_slugs",
+        ["tenant", "kind", "slug_key"],
+        unique=True,
+        sqlite_where=sa.text("kept"),
+        postgresql_where=sa.text("kept"),
+    )
+    op.create_table(
         "held_events",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False

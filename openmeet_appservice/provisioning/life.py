@@ -1,0 +1,58 @@
+"""The life of an event or group beyond its spec: renaming it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openmeet_appservice.provisioning import life_writes
+from openmeet_appservice.provisioning.entities import Entities
+from openmeet_appservice.provisioning.texts import SlugText
+from openmeet_appservice.provisioning.writes import WriteQuery, write_of
+from openmeet_appservice.web.models import ApiModel
+from openmeet_appservice.web.routes import Access, Request, Response, Route
+
+
+class NewSlug(ApiModel):
+    """How it is called from now on."""
+
+    slug: SlugText
+
+
+@dataclass(frozen=True, slots=True)
+class LifeCycle:
+    """The handlers of one kind; *entities* are those that read and write its spec."""
+
+    entities: Entities
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        kind = self.entities.kind
+        name, written = kind.kind.value, kind.written
+        return [
+            Route(
+                method="POST",
+                path=f"{kind.path}/rename",
+                handler=self.rename,
+                operation=f"rename_{name}",
+                summary=f"Give the {name} another slug",
+                description="The room keeps the alias of the old slug beside that of the new one, until "
+                "something else takes the old slug, which gets a fresh room. The old slug is 404, and its "
+                "`detail` names the new one. In another case it is the same slug. A slug that is in use is "
+                "409 `slug_taken`. Repeated by the old slug after it is done, this changes nothing.",
+                tag=kind.tag,
+                access=Access.TENANT,
+                body=NewSlug,
+                query=WriteQuery,
+                responses={200: written, 202: written, 409: None},
+                takes_if_match=True,
+                takes_idempotency_key=True,
+            ),
+        ]
+
+    async def rename(self, request: Request) -> Response:
+        """Answer ``POST …/rename``."""
+        parts, place = self.entities.parts, self.entities.kind.place(request)
+        write = write_of(parts, request)
+        slug = request.body_as(NewSlug).slug
+        done = await parts.database.write(life_writes.rename, parts, place, slug, write)
+        return await self.entities.answered(request, write, done)

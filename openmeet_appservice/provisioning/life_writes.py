@@ -1,0 +1,60 @@
+"""What happens in the database when OpenMeet renames an event or group.
+
+Plain functions of a connection, one transaction each, like those of `entity_writes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from openmeet_appservice.errors import Conflict
+from openmeet_appservice.provisioning import slugs
+from openmeet_appservice.provisioning.entity_writes import Done, Place, live
+from openmeet_appservice.provisioning.parts import Parts, is_older, newest, require_tenant
+from openmeet_appservice.provisioning.states import entity_etag
+from openmeet_appservice.provisioning.writes import Write
+from openmeet_appservice.store import entities
+from openmeet_appservice.store.entities import Entity, Removals
+from openmeet_appservice.web.conditional import check_if_match
+
+
+def rename(connection: Connection, parts: Parts, place: Place, slug: str, write: Write) -> Done:
+    """Give the entity another slug, and keep the old one's alias beside the new one.
+
+    What is called so already stays as it is, also when it is named by the slug that it had before: the
+    request was made before, and its answer was lost.
+
+    Raises
+    ------
+    NotFound
+        There is no such entity.
+    Conflict
+        It is archived, or something live has the slug or its alias.
+    """
+    tenant = require_tenant(connection, place.tenant)
+    before = slugs.renamed(connection, tenant, place.kind, place.slug)
+    if before is not None and slugs.is_same(before.slug, slug):
+        place = replace(place, slug=before.slug)
+    tenant, found = live(connection, place)
+    check_if_match(write.if_match, entity_etag(found))
+    if is_older(write.as_of, found.as_of):
+        return Done(found.ref, superseded=True)
+    as_of = newest(write.as_of, found.as_of)
+    if found.slug == slug:
+        return Done(found.ref) if as_of == found.as_of else _noted(connection, found, as_of)
+    if slugs.is_same(found.slug, slug):
+        entities.rename(connection, found, slug=slug, alias=found.alias, as_of=as_of, now=write.now)
+        return Done(found.ref)
+    alias = slugs.take(connection, parts, tenant, place.kind, slug, now=write.now)
+    if alias is None:
+        raise Conflict(f"Another {place.kind} is called {slug}.", code="slug_taken")
+    entities.rename(connection, found, slug=slug, alias=alias, as_of=as_of, now=write.now)
+    entities.touch(connection, found, Removals.FEW, now=write.now)
+    return Done(found.ref, touched=True)
+
+
+def _noted(connection: Connection, found: Entity, as_of: int | None) -> Done:
+    entities.note_as_of(connection, found, as_of=as_of)
+    return Done(found.ref)
