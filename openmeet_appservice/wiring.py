@@ -52,6 +52,7 @@ FEATURES = (
     "members",
     "messages",
     "rename",
+    "resync",
     "tenant_settings",
     "users",
     "webhooks",

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from openmeet_appservice import errors, wiring
 from openmeet_appservice.cli.output import DONE, add_command, add_group, configuration, print_json
+from openmeet_appservice.cli.resync import add_resync
 from openmeet_appservice.cli.stored import all_tenants, require_tenant, with_database
 from openmeet_appservice.config import Config
 from openmeet_appservice.domain.kinds import EntityKind
@@ -59,12 +60,15 @@ def add_commands(commands: Any) -> None:
         if name == "revoke":
             command.add_argument("key_id", metavar="KEY_ID", help="the id that `keys list` shows")
 
-    room = add_group(commands, "room", "look at the room of an event or group")
-    for name, run_room, summary in (
-        ("show", run_room_show, "show what is wanted and how far Synapse has followed"),
-        ("plan", run_room_plan, "show what would be done on Synapse, without doing it"),
-    ):
-        command = add_command(room, name, run_room, summary, json=True)
+    room = add_group(commands, "room", "look at the room of an event or group, and have it put right")
+    commands_of_rooms = [
+        add_command(room, name, run_room, summary, json=True)
+        for name, run_room, summary in (
+            ("show", run_room_show, "show what is wanted and how far Synapse has followed"),
+            ("plan", run_room_plan, "show what would be done on Synapse, without doing it"),
+        )
+    ]
+    for command in (*commands_of_rooms, add_resync(room)):
         command.add_argument("tenant", metavar="TENANT")
         command.add_argument("kind", metavar="KIND", choices=[kind.value for kind in EntityKind])
         command.add_argument("slug", metavar="SLUG")

@@ -1,4 +1,4 @@
-"""The life of an event or group beyond its spec: renaming it."""
+"""The life of an event or group beyond its spec: renaming it, looking at its room again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openmeet_appservice.provisioning import life_writes
 from openmeet_appservice.provisioning.entities import Entities
 from openmeet_appservice.provisioning.texts import SlugText
-from openmeet_appservice.provisioning.writes import WriteQuery, write_of
+from openmeet_appservice.provisioning.writes import RoomWriteQuery, WriteQuery, write_of
 from openmeet_appservice.web.models import ApiModel
 from openmeet_appservice.web.routes import Access, Request, Response, Route
 
@@ -47,6 +47,21 @@ class LifeCycle:
                 takes_if_match=True,
                 takes_idempotency_key=True,
             ),
+            Route(
+                method="POST",
+                path=f"{kind.path}/resync",
+                handler=self.resync,
+                operation=f"resync_{name}",
+                summary="Compare its room with what is wanted, now",
+                description="Reads the room anew from the homeserver and puts right what differs, without "
+                "waiting for the next regular check. With `confirm_removals` also what is held "
+                "(`mass_removal_held`) is done.",
+                tag=kind.tag,
+                access=Access.TENANT,
+                query=RoomWriteQuery,
+                responses={200: written, 202: written},
+                takes_idempotency_key=True,
+            ),
         ]
 
     async def rename(self, request: Request) -> Response:
@@ -55,4 +70,11 @@ class LifeCycle:
         write = write_of(parts, request)
         slug = request.body_as(NewSlug).slug
         done = await parts.database.write(life_writes.rename, parts, place, slug, write)
+        return await self.entities.answered(request, write, done)
+
+    async def resync(self, request: Request) -> Response:
+        """Answer ``POST …/resync``."""
+        parts, place = self.entities.parts, self.entities.kind.place(request)
+        write = write_of(parts, request)
+        done = await parts.database.write(life_writes.resync, place, write)
         return await self.entities.answered(request, write, done)

@@ -1,4 +1,5 @@
-"""What happens in the database when OpenMeet renames an event or group.
+"""What happens in the database when OpenMeet renames an event or group, or has its room
+looked at again.
 
 Plain functions of a connection, one transaction each, like those of `entity_writes`.
 """
@@ -52,6 +53,22 @@ def rename(connection: Connection, parts: Parts, place: Place, slug: str, write:
         raise Conflict(f"Another {place.kind} is called {slug}.", code="slug_taken")
     entities.rename(connection, found, slug=slug, alias=alias, as_of=as_of, now=write.now)
     entities.touch(connection, found, Removals.FEW, now=write.now)
+    return Done(found.ref, touched=True)
+
+
+def resync(connection: Connection, place: Place, write: Write) -> Done:
+    """Have the entity's room, or that of an archived one, compared again from a fresh reading.
+
+    ``confirmed`` also confirms what removal of many people is held.
+    """
+    tenant = require_tenant(connection, place.tenant)
+    found = entities.find(connection, tenant.tenant, place.kind, place.slug, lock=True)
+    if found is None:
+        raise slugs.no_entity(connection, tenant, place.kind, place.slug)
+    if is_older(write.as_of, found.as_of):
+        return Done(found.ref, superseded=True)
+    removals = Removals.CONFIRMED if write.confirmed else Removals.FEW
+    entities.touch(connection, found, removals, now=write.now)
     return Done(found.ref, touched=True)
 
 

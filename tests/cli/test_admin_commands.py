@@ -57,6 +57,7 @@ def only(pattern: re.Pattern[str], text: str) -> str:
         ["keys", "revoke", "k1"],
         ["room", "show", "t1", "event", "e1"],
         ["room", "plan", "t1", "event", "e1"],
+        ["room", "resync", "t1", "event", "e1"],
     ],
 )
 def test_before_the_database_is_made(installed: Cli, arguments: list[str]) -> None:
@@ -169,6 +170,7 @@ def test_keys_come_and_go(migrated: Cli) -> None:
         ["keys", "revoke", "k", "--tenant", "nobody"],
         ["room", "show", "nobody", "event", "e1"],
         ["room", "plan", "nobody", "event", "e1"],
+        ["room", "resync", "nobody", "event", "e1"],
     ],
 )
 def test_an_unknown_tenant(migrated: Cli, arguments: list[str]) -> None:
@@ -179,7 +181,7 @@ def test_an_unknown_tenant(migrated: Cli, arguments: list[str]) -> None:
 
 def test_an_unknown_event(migrated: Cli) -> None:
     migrated("tenant", "add", "t1")
-    for command in ("show", "plan"):
+    for command in ("show", "plan", "resync"):
         ran = migrated("room", command, "t1", "event", "board-games")
         assert (ran.code, ran.out) == (2, "")
         assert "board-games" in ran.err
