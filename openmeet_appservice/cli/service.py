@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import secrets
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from http.client import HTTPException
 from pathlib import Path
@@ -19,11 +17,10 @@ from aiohttp import ClientError, ClientSession
 
 from openmeet_appservice import app, errors, wiring
 from openmeet_appservice.cli.output import DONE, PROBLEM, add_command, configuration, print_json
+from openmeet_appservice.cli.stored import alone
 from openmeet_appservice.config import Config
 from openmeet_appservice.ops.logs import set_up_logging
 from openmeet_appservice.store import resealing, schema
-from openmeet_appservice.store.database import Database, SQLiteDatabase
-from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.secretbox import SecretBox
 
 HEALTHCHECK_SECONDS = 5.0
@@ -91,25 +88,11 @@ async def _migrate(config: Config, *, check: bool) -> tuple[str | None, int]:
         if check:
             await database.read(schema.check)
             return None, 0
-        with _alone(database):
+        with alone(database):
             before = await database.write(schema.migrate)
             return before, await resealing.reseal(database, SecretBox(config.security.keys))
     finally:
         await database.close()
-
-
-@contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """Hold the lock of an SQLite file, so that no service runs beside; PostgreSQL needs none."""
-    if not isinstance(database, SQLiteDatabase):
-        yield
-        return
-    lock = FileLock(database.path)
-    lock.take()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def run_doctor_command(asked: argparse.Namespace) -> int:

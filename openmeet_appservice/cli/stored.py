@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -14,9 +15,10 @@ from openmeet_appservice.config import Config
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.store import endpoints, entities, rooms, schema, tenants
-from openmeet_appservice.store.database import Database
+from openmeet_appservice.store.database import Database, SQLiteDatabase
 from openmeet_appservice.store.endpoint_key import PLATFORM
 from openmeet_appservice.store.endpoint_row import Endpoint
+from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.rooms import Room
 from openmeet_appservice.store.tenants import Tenant
 
@@ -36,6 +38,20 @@ def with_database(config: Config, do: Callable[[Database], Awaitable[T]]) -> T:
             await database.close()
 
     return asyncio.run(opened())
+
+
+@contextmanager
+def alone(database: Database) -> Iterator[None]:
+    """Hold the lock of an SQLite file, so that no service runs beside; PostgreSQL needs none."""
+    if not isinstance(database, SQLiteDatabase):
+        yield
+        return
+    lock = FileLock(database.path)
+    lock.take()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def add_endpoint(command: argparse.ArgumentParser) -> None:

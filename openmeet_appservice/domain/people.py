@@ -43,6 +43,7 @@ def plan_people(desired: DesiredRoom, actual: ActualRoom) -> People:
     made is kept, and reported where a member has it. Where anyone may join, only puppets are removed;
     strangers are welcome there. Removing more than 20 people and more than 20 % of those inside at
     once is held until confirmed, except when the room is closed; who is held keeps the power level.
+    From a guarded room nobody is removed.
     """
     entitled = entitled_levels(desired)
     stuck = _out_of_reach(desired, actual)
@@ -50,6 +51,8 @@ def plan_people(desired: DesiredRoom, actual: ActualRoom) -> People:
     leaving = _leaving(desired, actual, entitled, stuck)
     held = _held(desired, actual, leaving)
     levels = dict(entitled)
+    if desired.guarded:
+        held, banned, leaving = None, (), ()
     if held is not None:
         listed = listed_now(actual)
         levels |= {user: listed[user] for user in leaving if user in listed}
@@ -66,7 +69,7 @@ def plan_people(desired: DesiredRoom, actual: ActualRoom) -> People:
         levels=levels,
         fixed=stuck,
         held=held,
-        notes=(*notes, *_stuck_notes(stuck, entitled)),
+        notes=notes if desired.guarded else (*notes, *_stuck_notes(stuck, entitled)),
     )
 
 

@@ -20,8 +20,9 @@ from openmeet_appservice.domain.actions import (
     SetState,
 )
 from openmeet_appservice.domain.findings import Held, Note
+from openmeet_appservice.domain.guarded import raised_levels
 from openmeet_appservice.domain.kinds import Wanted
-from openmeet_appservice.domain.people import entitled_levels, plan_people
+from openmeet_appservice.domain.people import People, entitled_levels, plan_people
 from openmeet_appservice.domain.power_levels import ListedLevels, listed_levels, power_levels
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom, JsonObject
 
@@ -76,7 +77,7 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
     if actual.members.get(desired.bot) != "join":
         return Plan((JoinBot(),))
     people = plan_people(desired, actual)
-    listed = listed_levels(actual.version, people.levels, people.fixed)
+    power, left_out = _plan_power(desired, actual, people)
     aliases, alias_notes = _plan_alias(desired, actual)
     join_rule = _plan_state(actual, _JOIN_RULES, {"join_rule": desired.join_rule})
     opening = desired.join_rule == "public"
@@ -87,7 +88,7 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
         *(() if desired.alias else aliases),
         *_plan_always(actual),
         *_plan_encryption(desired, actual),
-        *_plan_state(actual, _POWER, _power(desired, actual.version, listed)),
+        *power,
         *people.departures,
         *_plan_names(desired, actual),
         *(aliases if desired.alias else ()),
@@ -95,7 +96,7 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
         *people.arrivals,
         *(directory if desired.listed else ()),
     )
-    return Plan(actions, people.held, (*alias_notes, *_full(listed), *people.notes))
+    return Plan(actions, people.held, (*alias_notes, *_full(left_out), *people.notes))
 
 
 def _create(desired: DesiredRoom) -> Plan:
@@ -120,7 +121,18 @@ def _create(desired: DesiredRoom) -> Plan:
     if desired.topic:
         content["topic"] = desired.topic
     alias = desired.alias and desired.alias[1:].partition(":")[0]
-    return Plan((CreateRoom(alias or None, content),), notes=_full(listed))
+    return Plan((CreateRoom(alias or None, content),), notes=_full(listed.left_out))
+
+
+def _plan_power(
+    desired: DesiredRoom, actual: ActualRoom, people: People
+) -> tuple[tuple[Action, ...], tuple[str, ...]]:
+    """Return how the power levels are to be written, and who does not fit in."""
+    if desired.guarded:
+        raised = raised_levels(actual, people.levels)
+        return (() if raised.content is None else (SetState(_POWER, raised.content),)), raised.left_out
+    listed = listed_levels(actual.version, people.levels, people.fixed)
+    return _plan_state(actual, _POWER, _power(desired, actual.version, listed)), listed.left_out
 
 
 def _power(desired: DesiredRoom, version: str, listed: ListedLevels) -> dict[str, Any]:
@@ -128,14 +140,13 @@ def _power(desired: DesiredRoom, version: str, listed: ListedLevels) -> dict[str
     return power_levels(version, desired.bot, listed.users, private=desired.private, closed=closed)
 
 
-def _full(listed: ListedLevels) -> tuple[Note, ...]:
-    if not listed.left_out:
+def _full(left_out: tuple[str, ...]) -> tuple[Note, ...]:
+    if not left_out:
         return ()
     return (
         Note(
             "power_levels_full",
-            f"{len(listed.left_out)} people have no power level of their own, "
-            "because one event holds no more",
+            f"{len(left_out)} people have no power level of their own, because one event holds no more",
         ),
     )
 

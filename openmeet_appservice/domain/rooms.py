@@ -156,6 +156,8 @@ class DesiredRoom:
         Whom OpenMeet lists and does not want banned: a ban of ours is taken back.
     removals_confirmed
         A person confirmed that many people may be removed at once.
+    guarded
+        The room was adopted and that is not enforced yet: nobody is removed from it or lowered.
     """
 
     wanted: Wanted
@@ -174,6 +176,7 @@ class DesiredRoom:
     banned: frozenset[str] = frozenset()
     forgiven: frozenset[str] = frozenset()
     removals_confirmed: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

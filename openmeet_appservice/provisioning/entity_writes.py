@@ -245,6 +245,7 @@ def _set_people(
     connection: Connection, parts: Parts, tenant: Tenant, found: Entity, people: Standings, write: Write
 ) -> tuple[Change, Entity]:
     change = members.replace(connection, found, _refs(connection, parts, tenant, people, write))
+    found = entities.note_members_listed(connection, found)
     return change, _note_people(connection, found, change, write)
 
 

@@ -141,7 +141,9 @@ class RoomMaker:
         if state is None:
             return await self._find(room, attempts)
         raise NotReconciled(
-            "alias_taken", f"{room.lock_alias} leads to {target}, which this service did not make"
+            "alias_taken",
+            f"{room.lock_alias} leads to {target}, which this service did not make: "
+            "`openmeet-appservice adopt` takes over the rooms of OpenMeet's former service",
         )
 
     async def _enter(self, room: Room, target: str, attempts: int) -> bool:

@@ -14,6 +14,7 @@ from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.apply import Applied, Applier
+from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
@@ -161,6 +162,7 @@ class RoomReconciler:
     ) -> Applied | None:
         room = entity.in_use
         if desired.wanted is Wanted.OPEN:
+            await refuse_second_room(self._homeserver, entity, desired)
             steps = plan(desired, None)
             for action in steps.actions:
                 if isinstance(action, CreateRoom):

@@ -61,6 +61,10 @@ class Entity:
         See the module.
     archived_at
         When it was deleted, None for a live one. Moments are milliseconds since the epoch.
+    members_listed
+        Whether a whole list of its members has come, not only changes of one.
+    former_alias
+        See `store.adoption`.
     """
 
     tenant: str
@@ -77,6 +81,8 @@ class Entity:
     members_revision: int
     removals_confirmed: int
     archived_at: int | None
+    members_listed: bool
+    former_alias: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +252,11 @@ def rename(
         revision=entity.revision + 1,
         updated_at=now,
     )
+
+
+def note_members_listed(connection: Connection, entity: Entity) -> Entity:
+    """Record that a whole list of members has come."""
+    return entity if entity.members_listed else _updated(connection, entity, members_listed=True)
 
 
 def note_as_of(
@@ -463,4 +474,6 @@ def _entity(row: Row[Any]) -> Entity:
         members_revision=row.members_revision,
         removals_confirmed=row.removals_confirmed,
         archived_at=row.archived_at,
+        members_listed=row.members_listed,
+        former_alias=row.former_alias,
     )

@@ -26,7 +26,8 @@ IN_USE = ("claimed", "open")
 class Room:
     """A room of ours. *room_id* is None until one of the three ways to learn it has done so.
 
-    *replaces* is our id of the room that it takes the place of, until OpenMeet was told.
+    *replaces* is our id of the room that it takes the place of, until OpenMeet was told. From a *guarded*
+    one, which was adopted, nobody is removed.
     """
 
     tenant: str
@@ -40,6 +41,7 @@ class Room:
     room_version: str | None
     log_id: str
     replaces: str | None = None
+    guarded: bool = False
 
 
 def claim(
@@ -206,6 +208,7 @@ def _room(row: Row[Any]) -> Room:
         room_version=row.room_version,
         log_id=row.log_id,
         replaces=row.replaces,
+        guarded=row.guarded,
     )
 
 

@@ -2,8 +2,9 @@
 
 Rules that hold for all of them:
 
-* The primary key begins with the tenant, and every query carries it. ``service``, ``held_events`` and
-  ``quarantine`` belong to no tenant: what they hold has not been attributed to one yet.
+* The primary key begins with the tenant, and every query carries it. ``service``, ``held_events``,
+  ``quarantine``, ``imports`` and ``import_refusals`` belong to no tenant: what they hold has not been
+  attributed to one yet.
 * ``owner`` is whose endpoint it is: a tenant, or the empty string for the platform. With ``endpoint_ref`` it
   names an endpoint, while ``tenant`` beside it is whose events are delivered there.
 * ``tenant``, ``slug_key`` and other ``…_key`` columns hold the ASCII lower-case form, because names are
@@ -123,6 +124,12 @@ entities = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("archived_at", BigInteger),
+    Column("members_listed", Boolean, nullable=False, default=False, comment="a whole list of members came"),
+    Column(
+        "former_alias",
+        String(255),
+        comment="in full: a former service may have made a room with it; until adopt has looked",
+    ),
     PrimaryKeyConstraint("tenant", "id"),
 )
 Index(
@@ -207,6 +214,13 @@ rooms = Table(
         comment="until when somebody is checking it, or it is left alone; once that is past it is due",
     ),
     Column("check_error", String(64), comment="why it could not be read the last time: an errcode"),
+    Column(
+        "guarded",
+        Boolean,
+        nullable=False,
+        default=False,
+        comment="adopted, not enforced yet: nobody is removed or lowered",
+    ),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("room_id"),
@@ -526,4 +540,26 @@ Index(
     unique=True,
     sqlite_where=text("kept"),
     postgresql_where=text("kept"),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("digest", String(64), primary_key=True, comment="of the file and how it is to be read"),
+    Column("line", BigInteger, nullable=False, comment="the last one that was done"),
+    Column("bytes", BigInteger, nullable=False, comment="where the next one begins"),
+    Column("counts", Text, nullable=False, comment="JSON"),
+    Column("updated_at", BigInteger, nullable=False),
+    comment="How far a file was imported; gone once that was told.",
+)
+
+import_refusals = Table(
+    "import_refusals",
+    metadata,
+    Column("digest", String(64), nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("digest", "line"),
+    comment="The lines of a file that were refused, until that was told.",
 )

@@ -6,7 +6,7 @@ The reconciler works from it, and so may everybody who must know what it will ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -47,6 +47,8 @@ class WantedEntity:
         Every room that was ever asked for, the oldest first.
     aliases
         Every public alias (in full) that it has or had, and that may still lead to one of them.
+    former_alias
+        See `store.adoption`.
     """
 
     tenant: str
@@ -58,6 +60,7 @@ class WantedEntity:
     removals_confirmed: bool
     rooms: tuple[Room, ...]
     aliases: frozenset[str]
+    former_alias: str | None
 
     @property
     def in_use(self) -> Room | None:
@@ -76,7 +79,7 @@ class WantedEntity:
 
     def desired(self, *, bot: str, default_version: str) -> DesiredRoom:
         """Derive the room it should have; see `domain.rooms.desired_room`."""
-        return desired_room(
+        desired = desired_room(
             self.facts,
             self.members,
             self.settings,
@@ -84,6 +87,7 @@ class WantedEntity:
             default_version=default_version,
             removals_confirmed=self.removals_confirmed,
         )
+        return replace(desired, guarded=self.in_use is not None and self.in_use.guarded)
 
 
 def entity(connection: Connection, tenant: str, ref: str, *, defaults: RoomSettings) -> WantedEntity | None:
@@ -175,6 +179,7 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
         removals_confirmed=status is not None and entities.removals_are_confirmed(found, status),
         rooms=known_rooms,
         aliases=frozenset({found.alias, *(known.alias for known in former)}),
+        former_alias=found.former_alias,
     )
 
 

@@ -71,9 +71,10 @@ def _desired(data: Mapping[str, Any], *, has_room: bool) -> DesiredRoom:
         "settings",
         "default_version",
         "removals_confirmed",
+        "guarded",
     }
     assert not unknown, f"unknown keys {unknown}"
-    return desired_room(
+    desired = desired_room(
         _entity(data.get("entity", {}), has_room=has_room),
         [_member(user, what) for user, what in data.get("members", {}).items()],
         _settings(data.get("settings", {})),
@@ -81,6 +82,7 @@ def _desired(data: Mapping[str, Any], *, has_room: bool) -> DesiredRoom:
         default_version=data.get("default_version", "12"),
         removals_confirmed=data.get("removals_confirmed", False),
     )
+    return replace(desired, guarded=data.get("guarded", False))
 
 
 def _entity(data: Mapping[str, Any], *, has_room: bool) -> EntityFacts:

@@ -24,6 +24,7 @@ BODIES: dict[str, Any] = {
     **dict.fromkeys(("/retire-secret", "/test", "/pause", "/resume")),
     "/messages": {"sender": "ada", "body": "Not mine"},
     "/keys": {"name": "mine"},
+    "/batch": {"items": []},
     "/v1/tenants/{tenant}": {"name": "Mine"},
 }
 """Bodies that are right, by the end of the path: a key must be refused for what it is, not for the body."""

@@ -169,6 +169,13 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("archived_at", sa.BigInteger(), nullable=True),
+        sa.Column("members_listed", sa.Boolean(), nullable=False, comment="a whole list of members came"),
+        sa.Column(
+            "former_alias",
+            sa.String(length=255),
+            nullable=True,
+            comment="in full: a former service may have made a room with it; until adopt has looked",
+        ),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_entities")),
     )
     op.create_index("ix_entities_alias", "entities", ["alias"], unique=False)
@@ -229,6 +236,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "route", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False)
+    op.create_table(
+        "import_refusals",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("line", sa.BigInteger(), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", "line", name=op.f("pk_import_refusals")),
+        comment="The lines of a file that were refused, until that was told.",
+    )
+    op.create_table(
+        "imports",
+        sa.Column(
+            "digest", sa.String(length=64), nullable=False, comment="of the file and how it is to be read"
+        ),
+        sa.Column("line", sa.BigInteger(), nullable=False, comment="the last one that was done"),
+        sa.Column("bytes", sa.BigInteger(), nullable=False, comment="where the next one begins"),
+        sa.Column("counts", sa.Text(), nullable=False, comment="JSON"),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_imports")),
+        comment="How far a file was imported; gone once that was told.",
+    )
     op.create_table(
         "lanes",
         sa.Column("tenant", sa.String(length=64), nullable=False),
@@ -426,6 +454,12 @@ def upgrade() -> None:
             sa.String(length=64),
             nullable=True,
             comment="why it could not be read the last time: an errcode",
+        ),
+        sa.Column(
+            "guarded",
+            sa.Boolean(),
+            nullable=False,
+            comment="adopted, not enforced yet: nobody is removed or lowered",
         ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_rooms")),
