@@ -35,6 +35,8 @@ COMMANDS = {
     "keys revoke": {"--config", "--json", "--tenant"},
     "room show": {"--config", "--json"},
     "room plan": {"--config", "--json"},
+    "room resync": {"--config", "--json", "--confirm-removals", "--wait"},
+    "adopt": {"--config", "--json", "--tenant", "--dry-run", "--enforce"},
     "delivery stats": {"--config", "--json", "--tenant"},
     "delivery dead-letters": {"--config", "--json", "--tenant", "--limit"},
     "delivery redrive": {"--config", "--json", "--tenant", "--of-tenant", "--room", "--dry-run"},
