@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TypeAlias
 
+from openmeet_appservice.outbound import retry_after
 from openmeet_appservice.outbound.client import Answer, NoAnswer
 
 JITTER = 0.2
@@ -161,20 +161,12 @@ def health(result: Answer | NoAnswer, now: int) -> Health:
 def rest_until(result: Answer | NoAnswer, now: int) -> int | None:
     """Return until when the endpoint asked to be left alone (milliseconds since the epoch), if it did.
 
-    ``Retry-After`` in seconds or as a date (RFC 9110, 10.2.3), with 429 or 503; at most `LONGEST_REST_MS`.
+    By ``Retry-After``, with 429 or 503; at most `LONGEST_REST_MS`.
     """
     if not isinstance(result, Answer) or result.status not in _RESTING:
         return None
-    after = result.headers.get("retry-after", "").strip()
-    if after.isascii() and after.isdigit():
-        # So many digits are more than a year; int() would take its time with thousands of them.
-        wait = int(after[:8]) * 1000 if len(after) <= 8 else LONGEST_REST_MS
-    else:
-        try:
-            wait = int(parsedate_to_datetime(after).timestamp() * 1000) - now
-        except (ValueError, OverflowError):
-            return None
-    return now + min(wait, LONGEST_REST_MS) if wait > 0 else None
+    wait = retry_after.wait_ms(result.headers, now=now, longest=LONGEST_REST_MS)
+    return now + wait if wait > 0 else None
 
 
 def describe(result: Answer | NoAnswer) -> str:
