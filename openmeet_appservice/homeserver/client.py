@@ -87,15 +87,19 @@ _PING_FAILURES = frozenset({"M_BAD_STATUS", "M_CONNECTION_FAILED", "M_CONNECTION
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request as every attempt makes it; *limit* is in seconds."""
+    """One request as every attempt makes it; *limit* is in seconds.
+
+    *body* is sent as JSON, or as it is where *media_type* says what it is.
+    """
 
     operation: str
     method: Method
     path: PathBuilder
-    body: dict[str, Any]
+    body: dict[str, Any] | bytes
     query: dict[str, str]
     repeatable: bool
     limit: float
+    media_type: str | None = None
 
 
 class MatrixApi(HTTPAPI):
@@ -155,7 +159,8 @@ class MatrixApi(HTTPAPI):
         method: Method,
         path: PathBuilder,
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
+        media_type: str | None = None,
         query: Mapping[str, str] | None = None,
         as_user: str | None = None,
         repeatable: bool | None = None,
@@ -169,6 +174,8 @@ class MatrixApi(HTTPAPI):
             What it is called in metrics and logs.
         method, path, body, query
             The request; build *path* with mautrix's ``Path``, which encodes each part.
+        media_type
+            What a *body* of bytes is; any other goes as JSON.
         as_user
             The user id to act as (``?user_id=``), the bot when None.
         repeatable
@@ -188,10 +195,11 @@ class MatrixApi(HTTPAPI):
             operation,
             method,
             path,
-            dict(body or {}),
+            body if isinstance(body, bytes) else dict(body or {}),
             dict(query or {}) | ({"user_id": as_user} if as_user else {}),
             method is not Method.POST if repeatable is None else repeatable,
             self.limits.total if timeout is None else timeout,
+            media_type,
         )
         started = self._monotonic()
         try:
@@ -242,6 +250,7 @@ class MatrixApi(HTTPAPI):
                     request.method,
                     request.path,
                     request.body,
+                    headers={"Content-Type": request.media_type} if request.media_type else None,
                     query_params=request.query,
                     retry_count=0,
                     metrics_method=operation,

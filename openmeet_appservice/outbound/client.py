@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -29,12 +29,12 @@ from openmeet_appservice.outbound.guard import Guard
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 16 * 1024
-"""How much of an answer is read."""
+"""How much of the answer to a post is read."""
 
 CONNECT_SECONDS = 5.0
 
 _KEEPALIVE_SECONDS = 4.0
-_KEPT_HEADERS = ("content-type", "retry-after", "location")
+_KEPT_HEADERS = ("content-type", "retry-after", "location", "etag", "last-modified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,21 @@ class Answer:
     status
         The HTTP status.
     body_start
-        At most the first `MAX_ANSWER_BYTES` of the body, as far as they came in time.
+        At most as many bytes of the body as were to be read, as far as they came in time.
     headers
-        ``content-type``, ``retry-after`` and ``location``, lower-cased, where present.
+        ``content-type``, ``retry-after``, ``location``, ``etag`` and ``last-modified``, lower-cased, where
+        present.
     seconds
         How long it took.
+    end
+        Whether `body_start` is the whole body, was as long as was to be read or longer, or broke off.
     """
 
     status: int
     body_start: bytes
     headers: Mapping[str, str]
     seconds: float
+    end: Literal["whole", "longer", "broken_off"] = "whole"
 
     @property
     def outcome(self) -> str:
@@ -134,7 +138,7 @@ class _GuardedResolver(AbstractResolver):
 
 
 class GuardedClient:
-    """Posts to URLs that somebody else chose. Use it as an async context manager.
+    """Calls URLs that somebody else chose. Use it as an async context manager.
 
     Parameters
     ----------
@@ -240,13 +244,36 @@ class GuardedClient:
         headers
             Among them ``Content-Type``.
         """
+        return await self._call("POST", url, body, headers, MAX_ANSWER_BYTES)
+
+    async def get(self, url: str, headers: Mapping[str, str], *, limit: int) -> Answer | NoAnswer:
+        """Ask for what is at *url* and return what came of it. Nothing is raised but cancellation.
+
+        Parameters
+        ----------
+        url
+            Judged again here.
+        limit
+            How many bytes of the answer are read at most.
+        """
+        return await self._call("GET", url, None, headers, limit)
+
+    async def _call(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], limit: int
+    ) -> Answer | NoAnswer:
         started = self._clock()
         refusals: list[AddressRefused] = []
         token = None
         try:
             parsed = URL(self._guard.check_url(url))
             token = _DIALLING.set(_Dialling(parsed.raw_host or "", refusals))
-            return await self._exchange(parsed, body, headers, started)
+            session = self._sessions[parsed.scheme]
+            async with session.request(
+                method, parsed, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                start, end = await _start_of(response, limit)
+                kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+                return Answer(response.status, start, kept, self._clock() - started, end)
         except OutboundRefused as refusal:
             kind = Reason.ADDRESS_REFUSED if isinstance(refusal, AddressRefused) else Reason.URL_REFUSED
             return NoAnswer(kind, str(refusal), self._clock() - started)
@@ -260,28 +287,25 @@ class GuardedClient:
             if token is not None:
                 _DIALLING.reset(token)
 
-    async def _exchange(self, url: URL, body: bytes, headers: Mapping[str, str], started: float) -> Answer:
-        session = self._sessions[url.scheme]
-        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-            start = await _start_of(response)
-            kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-            return Answer(response.status, start, kept, self._clock() - started)
 
-
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
-    """The first part of the body. The status has decided already, so a body that breaks off is fine."""
+async def _start_of(
+    response: aiohttp.ClientResponse, limit: int
+) -> tuple[bytes, Literal["whole", "longer", "broken_off"]]:
+    """The first *limit* bytes of the body. The status has decided already, so one that breaks off is fine."""
     parts: list[bytes] = []
-    missing = MAX_ANSWER_BYTES
+    missing = limit
     try:
         while missing > 0 and (part := await response.content.read(missing)):
             parts.append(part)
             missing -= len(part)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         log.debug("the body of an answer broke off: %s", type(error).__name__)
-    if missing <= 0:
-        # Never wait for the rest; the connection goes with it.
-        response.close()
-    return b"".join(parts)
+        return b"".join(parts), "broken_off"
+    if missing > 0:
+        return b"".join(parts), "whole"
+    # Never wait for the rest; the connection goes with it.
+    response.close()
+    return b"".join(parts), "longer"
 
 
 def _why(error: Exception, refusals: list[AddressRefused]) -> tuple[Reason, str]:

@@ -227,3 +227,15 @@ async def test_history_is_read_page_by_page(homeserver: Homeserver, room_version
     assert events[0]["type"] == "m.room.create"
     newest = await homeserver.messages(room, limit=1)
     assert newest.events[0]["content"]["body"] == "4"
+
+
+async def test_a_picture_is_uploaded_as_it_is(homeserver: Homeserver, world: World) -> None:
+    content = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(2000)
+    uri = await homeserver.upload(content, "image/png")
+    assert uri.startswith(f"mxc://{SERVER_NAME}/")
+    url = f"{world.synapse.url}/_matrix/client/v1/media/download/{uri.removeprefix('mxc://')}"
+    headers = {"Authorization": f"Bearer {world.as_tokens['openmeet']}"}
+    async with world.session.get(url, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (200, "image/png")
+        assert await answer.read() == content
+    assert await homeserver.upload(content, "image/png") != uri, "so it has to be remembered"

@@ -441,3 +441,68 @@ async def test_https_to_a_server_without_tls(server: TestServer) -> None:
     answer = await post(f"https://127.0.0.1:{server.port}/")
     assert isinstance(answer, NoAnswer)
     assert answer.reason is Reason.TLS_FAILED
+
+
+async def get(url: object, guard: Guard = LOOPBACK, *, limit: int = 1000, **more: Any) -> Answer | NoAnswer:
+    async with client(guard, **more) as ours:
+        return await ours.get(str(url), {"Accept": "image/png"}, limit=limit)
+
+
+async def test_a_file_is_read_whole_or_it_is_said_that_it_is_not(
+    server: TestServer, receiver: Receiver
+) -> None:
+    async def file(request: web.Request) -> web.StreamResponse:
+        assert request.method == "GET"
+        assert request.headers["Accept"] == "image/png"
+        return web.Response(body=b"x" * 900, headers={"ETag": '"v1"', "Last-Modified": "then", "Secret": "s"})
+
+    receiver.answer = file
+    answer = await get(server.make_url("/"))
+    assert isinstance(answer, Answer)
+    assert (answer.body_start, answer.end) == (b"x" * 900, "whole")
+    assert answer.headers == {
+        "content-type": "application/octet-stream",
+        "etag": '"v1"',
+        "last-modified": "then",
+    }
+    longer = await get(server.make_url("/"), limit=899)
+    assert isinstance(longer, Answer)
+    assert (len(longer.body_start), longer.end) == (899, "longer")
+
+
+async def test_a_file_that_breaks_off_is_not_whole() -> None:
+    server = await raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf")
+    async with server:
+        answer = await get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body_start, answer.end) == (200, b"half", "broken_off")
+
+
+async def test_a_file_that_trickles_is_given_up(server: TestServer, receiver: Receiver) -> None:
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.01)
+
+    receiver.answer = trickle
+    answer = await get(server.make_url("/"), total_seconds=0.3, limit=10**9)
+    assert isinstance(answer, Answer)
+    assert answer.end == "broken_off"
+
+
+async def test_files_are_guarded_as_well(server: TestServer, receiver: Receiver) -> None:
+    for url in (server.make_url("/"), f"https://127.0.0.1:{server.port}/"):
+        refused = await get(url, Guard())
+        assert isinstance(refused, NoAnswer)
+        assert refused.reason in {Reason.ADDRESS_REFUSED, Reason.URL_REFUSED}
+    assert not receiver.seen
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound("http://169.254.169.254/")
+
+    receiver.answer = elsewhere
+    redirected = await get(server.make_url("/"))
+    assert isinstance(redirected, Answer)
+    assert (redirected.status, len(receiver.seen)) == (302, 1)
