@@ -40,7 +40,16 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
 from openmeet_appservice.reconciler.service import Reconciler
-from openmeet_appservice.store import endpoints, lanes, messages, notices, repair, replay_queue, resealing
+from openmeet_appservice.store import (
+    endpoints,
+    lanes,
+    messages,
+    notices,
+    pictures,
+    repair,
+    replay_queue,
+    resealing,
+)
 from openmeet_appservice.store.database import SQLiteDatabase
 from openmeet_appservice.store.endpoint_row import STATES
 from openmeet_appservice.store.filelock import FileLock
@@ -53,6 +62,7 @@ from openmeet_appservice.wiring import (
     USER_AGENT,
     api_routes,
     bot_user_id,
+    build_picture_worker,
     build_reconciler,
     build_repair,
     database_answers,
@@ -60,6 +70,7 @@ from openmeet_appservice.wiring import (
     open_database,
     open_wakeups,
     outbound_guard,
+    picture_client,
     prepare_database,
     provisioning_parts,
     room_settings,
@@ -82,6 +93,9 @@ NOTICES_KEPT = 30 * 24 * 3600 * 1000
 
 DATABASE_WAIT = 2.0
 """Seconds between attempts to reach the database at start."""
+
+PICTURES_KEPT = 30 * 24 * 3600 * 1000
+"""Milliseconds for which it is remembered what a picture was uploaded as that nobody uses any more."""
 
 GAUGES_EVERY = 15.0
 """Seconds between readings of what the gauges show."""
@@ -149,6 +163,7 @@ class Service:
         )
         homeserver = Homeserver(api, config.appservice.id)
         await self._start_reconciler(homeserver)
+        await self._start_pictures(homeserver)
         client = await self._start_delivery()
         await self._start_provisioning(homeserver, client)
         watch = await self._start_intake(homeserver, client)
@@ -168,6 +183,11 @@ class Service:
         await reconciler.start()
         self._parts.push_async_callback(reconciler.stop, DRAIN)
         self._run("gauges", self._keep_gauges(reconciler))
+
+    async def _start_pictures(self, homeserver: Homeserver) -> None:
+        client = await self._parts.enter_async_context(picture_client(self._config))
+        worker = build_picture_worker(self._database, homeserver, client, self._wakeups)
+        self._run("pictures", worker.run())
 
     async def _start_delivery(self) -> GuardedClient:
         webhooks = self._config.webhooks
@@ -339,6 +359,7 @@ class Service:
             try:
                 await idempotency.forget_old()
                 await self._database.write(messages.forget, before=now() - MESSAGES_KEPT)
+                await self._database.write(pictures.forget, before=now() - PICTURES_KEPT)
                 await self._expire_notices()
             except errors.DatabaseUnavailable as error:
                 log.warning("what is no longer needed could not be dropped: %s", error)

@@ -97,6 +97,13 @@ RECONCILE_SECONDS = Histogram(
     buckets=_SLOW,
     registry=REGISTRY,
 )
+PICTURES = Counter(
+    "openmeet_as_pictures_total",
+    "Pictures that were asked for, by what came of it: uploaded, known (the same was uploaded before), "
+    "unchanged, or why not",
+    ["outcome"],
+    registry=REGISTRY,
+)
 RECONCILE_PENDING = Gauge(
     "openmeet_as_reconcile_pending",
     "Entities that wait for the reconciler",

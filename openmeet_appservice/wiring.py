@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -24,11 +25,13 @@ from openmeet_appservice.intake.gap_repair import GapRepair, RepairSettings
 from openmeet_appservice.intake.room_check import RoomCheck
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.watch import Watch
+from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.batch import MAX_ITEMS
 from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
+from openmeet_appservice.reconciler.picture_worker import PictureWorker
 from openmeet_appservice.reconciler.service import Reconciler
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.store import schema
@@ -44,6 +47,9 @@ from openmeet_appservice.web.routes import Route
 from openmeet_appservice.web.standard import with_standard_routes
 
 USER_AGENT = f"openmeet-appservice/{__version__}"
+
+PICTURE_SECONDS = 20.0
+"""Seconds within which a picture has to come."""
 
 FEATURES = (
     "batch",
@@ -133,6 +139,28 @@ def build_reconciler(
         rooms=room_settings(config),
     )
     return Reconciler(database, homeserver, wakeups, settings)
+
+
+def picture_client(config: Config) -> GuardedClient:
+    """Return what asks for pictures, not opened."""
+    return GuardedClient(
+        outbound_guard(config), total_seconds=PICTURE_SECONDS, user_agent=USER_AGENT, connections=8
+    )
+
+
+def build_picture_worker(
+    database: Database, homeserver: Homeserver, client: GuardedClient, wakeups: Wakeups
+) -> PictureWorker:
+    """Return what fetches pictures, not started."""
+    return PictureWorker(
+        database,
+        homeserver,
+        client,
+        wakeups,
+        now=now,
+        sleep=asyncio.sleep,
+        random_number=random.random,
+    )
 
 
 def build_repair(

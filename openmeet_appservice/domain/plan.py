@@ -28,7 +28,7 @@ from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom, JsonObject
 
 __all__ = ["Held", "Note", "Plan", "plan"]
 
-_NAME, _TOPIC = "m.room.name", "m.room.topic"
+_NAME, _TOPIC, _AVATAR = "m.room.name", "m.room.topic", "m.room.avatar"
 _JOIN_RULES, _ALIAS = "m.room.join_rules", "m.room.canonical_alias"
 _POWER, _ENCRYPTION = "m.room.power_levels", "m.room.encryption"
 _ENCRYPTED = {"algorithm": "m.megolm.v1.aes-sha2"}
@@ -104,6 +104,8 @@ def _create(desired: DesiredRoom) -> Plan:
     state = {_JOIN_RULES: {"join_rule": desired.join_rule}, **_ALWAYS}
     if desired.encrypted:
         state[_ENCRYPTION] = _ENCRYPTED
+    if desired.avatar:
+        state[_AVATAR] = {"url": desired.avatar}
     content: dict[str, Any] = {
         "room_version": desired.version,
         # Whatever the join rule, which is sent along: a homeserver can be set to encrypt the rooms of all
@@ -175,14 +177,19 @@ def _plan_encryption(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, 
 
 
 def _plan_names(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:
-    """Name and topic; a closed room keeps what it has. Absent and empty are the same."""
+    """Name, topic and avatar; a closed room keeps what it has. Absent and empty are the same."""
     if desired.wanted is not Wanted.OPEN:
         return ()
-    wanted = ((_NAME, "name", desired.name), (_TOPIC, "topic", desired.topic))
+    wanted = (
+        (_NAME, "name", desired.name),
+        (_TOPIC, "topic", desired.topic),
+        (_AVATAR, "url", desired.avatar),
+    )
     return tuple(
-        SetState(event_type, {key: text})
+        # An avatar without a URL is none; an empty one would be a wrong one (Matrix, ``m.room.avatar``).
+        SetState(event_type, {key: text} if text or event_type != _AVATAR else {})
         for event_type, key, text in wanted
-        if (actual.content(event_type).get(key) or "") != text
+        if text is not None and (actual.content(event_type).get(key) or "") != text
     )
 
 

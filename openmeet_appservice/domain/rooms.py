@@ -80,6 +80,8 @@ class EntityFacts:
         Further full aliases that are kept for it: those of its former slugs.
     topic
         None or blank: the tenant's template is filled with *description*, *schedule* and *url*.
+    avatar
+        The ``mxc://`` URI of its picture, empty for none, None where that is not known (yet).
     access, encrypted
         None: as the tenant's settings say.
     archived
@@ -98,6 +100,7 @@ class EntityFacts:
     description: str | None = None
     url: str | None = None
     schedule: Schedule | None = None
+    avatar: str | None = ""
     access: Access | None = None
     encrypted: bool | None = None
     archived: bool = False
@@ -133,9 +136,11 @@ class DesiredRoom:
     Parameters
     ----------
     wanted
-        Unless ``open``, the room is closed (or none is made) and *name* and *topic* are left alone.
+        Unless ``open``, the room is closed (or none is made) and *name*, *topic* and *avatar* are left alone.
     bot
         The bot's user id.
+    avatar
+        An ``mxc://`` URI, empty for none; None leaves what there is.
     version, federate
         Of a room that is still to be made.
     join_rule
@@ -164,6 +169,7 @@ class DesiredRoom:
     bot: str
     name: str = ""
     topic: str = ""
+    avatar: str | None = None
     version: str = "12"
     federate: bool = False
     join_rule: str = "invite"
@@ -258,6 +264,7 @@ def desired_room(
         bot=bot,
         name=shortened(" ".join(entity.name.split()), MAX_NAME_BYTES),
         topic=_topic(entity, settings.topic),
+        avatar=entity.avatar,
         version=settings.version or default_version,
         federate=settings.federate,
         join_rule="public" if anyone else "invite",

@@ -11,6 +11,7 @@ from openmeet_appservice.provisioning.texts import (
     Description,
     DisplayName,
     ExternalId,
+    ImageUrl,
     MomentText,
     Name,
     PageUrl,
@@ -45,6 +46,13 @@ class EntitySpec(ApiModel):
     topic: Topic | None = Field(
         default=None, description="The room's topic, of which rooms show the first 2,000 bytes."
     )
+    image_url: ImageUrl | None = Field(
+        default=None,
+        description="Its picture, for the room's avatar: PNG, JPEG, GIF or WebP of at most 5 MiB, given "
+        "without login or redirect. Fetched once, and again when the URL changes. Empty or absent: none. "
+        "While it cannot be fetched the room keeps the avatar it has, and `sync.last_error` says why "
+        "(`image_unavailable`, `image_unusable`, `image_refused`); nothing else waits for it.",
+    )
     url: PageUrl | None = Field(default=None, description="Its page on OpenMeet, for the topic.")
     visibility: Visibility = Field(
         description="`public`: in the room directory. `unlisted`: found by its alias only. "
@@ -61,6 +69,11 @@ class EntitySpec(ApiModel):
         description="Whether the room is encrypted. An encrypted room stays so whatever is said later; this "
         "service forwards what it cannot read. Absent: as the tenant's settings say.",
     )
+
+    @field_validator("image_url", mode="after")
+    @classmethod
+    def _empty_is_none(cls, image_url: str | None) -> str | None:
+        return image_url or None
 
     @field_validator("access", mode="after")
     @classmethod

@@ -127,12 +127,14 @@ def _state(found: Phase, status: SyncStatus) -> SyncState:
 
 
 def _last_error(status: SyncStatus) -> LastError | None:
-    if status.error is None:
+    error = status.error
+    if error is None:
         return None
+    next_at = status.due_at if error.next_at is None else error.next_at
     return LastError(
-        code=status.error.code,
-        detail=status.error.detail,
-        at=to_rfc3339(status.error.at),
-        attempts=status.attempts,
-        next_attempt_at=None if status.due_at is None else to_rfc3339(status.due_at),
+        code=error.code,
+        detail=error.detail,
+        at=to_rfc3339(error.at),
+        attempts=status.attempts if error.attempts is None else error.attempts,
+        next_attempt_at=None if next_at is None else to_rfc3339(next_at),
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from yarl import URL
 
 from openmeet_appservice.domain.moments import from_rfc3339, to_rfc3339
 from openmeet_appservice.domain.names import SLUG
@@ -53,6 +54,16 @@ def _slug(text: str) -> str:
         raise ValueError(
             "A slug is 1 to 255 letters, digits, '_' and '-', and begins with a letter or digit."
         )
+    return text
+
+
+def _url(text: str) -> str:
+    try:
+        port = URL(text).port if text else 443
+    except ValueError:
+        port = None
+    if not port:
+        raise ValueError("It is no URL, or names no usable port.")
     return text
 
 
@@ -120,6 +131,18 @@ PageUrl = Annotated[
     AfterValidator(_one_line),
 ]
 """A page for people."""
+
+ImageUrl = Annotated[
+    str,
+    Field(
+        max_length=MAX_URL,
+        pattern=r"^(?:https://[^\s/?#@\\]+(?:[/?][^\s#\\]*)?)?$",
+        examples=["https://images.openmeet.net/board-games.jpg"],
+    ),
+    AfterValidator(_one_line),
+    AfterValidator(_url),
+]
+"""A picture, to be fetched from there."""
 
 TimeZone = Annotated[str, Field(max_length=64, examples=["Europe/Berlin"]), AfterValidator(_time_zone)]
 """A zone of the IANA database."""

@@ -4,19 +4,21 @@ What an event's or group's row of ``sync`` says was told last::
 
              room agrees            it does not, and waiting will hardly help
     nothing ────────────▶ ready ──────────────────────────────────────────────▶ degraded
-       ▲                    │ ▲                    room agrees                     │
-       │ unpublished        │ └────────────────────────────────────────────────────┘
-       └────────────────────┤
+       ▲                    │ ▲                    room agrees                     │ ▲
+       │ unpublished        │ ├────────────────────────────────────────────────────┘ │
+       └────────────────────┤ └─────────▶ lacking ───────────────────────────────────┘
+                            │    it agrees but for something that holds nothing back
                             └──deleted, and the room closed──▶ archived
 
-Whatever failed for an outage is not told: that befalls everything at once, and ends by itself.
+*lacking* is told as *degraded*, but only of a room that is ready: a broken picture keeps nobody out. Whatever
+failed for an outage is not told: that befalls everything at once, and ends by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Concatenate, ParamSpec
+from dataclasses import dataclass, replace
+from typing import Concatenate, ParamSpec, TypeGuard
 
 from sqlalchemy import Connection
 
@@ -32,6 +34,7 @@ from openmeet_appservice.domain.webhook_types import (
     USER_READY,
 )
 from openmeet_appservice.reconciler.failures import OUTAGES, Failure
+from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.store import entities, notices, puppets, rooms, routes, sync, users
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.entities import Entity
@@ -55,7 +58,9 @@ class Success:
     announced: Announced | None
 
 
-def after_success(announced: Announced | None, *, is_open: bool, archived: bool, has_room: bool) -> Success:
+def after_success(
+    announced: Announced | None, *, is_open: bool, archived: bool, has_room: bool, is_whole: bool = True
+) -> Success:
     """Decide what to tell once Synapse agrees with what is wanted of an event or group.
 
     Parameters
@@ -68,11 +73,15 @@ def after_success(announced: Announced | None, *, is_open: bool, archived: bool,
         OpenMeet deleted it.
     has_room
         It has a room, whose id is known.
+    is_whole
+        Nothing at all is lacking.
     """
     if not has_room:
         return Success(None, announced)
     if archived:
         return Success(None if announced == "archived" else ROOM_ARCHIVED, "archived")
+    if is_open and announced == "lacking" and not is_whole:
+        return Success(None, announced)
     if is_open:
         return Success(None if announced == "ready" else ROOM_READY, "ready")
     # Opened again, it is told again.
@@ -92,6 +101,13 @@ def tells_failure(announced: Announced | None, failure: Failure, *, attempts: in
     return attempts >= (1 if failure.lasting else PATIENCE)
 
 
+def tells_lacking(lacking: SyncError | None) -> TypeGuard[SyncError]:
+    """Decide whether to tell of what is lacking in a room that is as it should be otherwise."""
+    if lacking is None or lacking.code in OUTAGES:
+        return False
+    return lacking.attempts is None or lacking.attempts >= PATIENCE
+
+
 class Announcer:
     """Records results, and stores the notices of what they change.
 
@@ -109,9 +125,9 @@ class Announcer:
         self._now = now
         self._new_id = new_id
 
-    async def finish(self, lease: Lease, *, observed: int) -> None:
-        """Record that Synapse agrees with generation *observed*, unless the lease was lost."""
-        await self._write(_finish, lease, observed, now=self._now(), new_id=self._new_id)
+    async def finish(self, lease: Lease, result: Result) -> None:
+        """Record how far Synapse agrees, unless the lease was lost."""
+        await self._write(_finish, lease, result, now=self._now(), new_id=self._new_id)
 
     async def fail(self, lease: Lease, failure: Failure, *, now: int, retry_at: int) -> None:
         """Record why it does not, and when to try again, unless the lease was lost.
@@ -143,12 +159,13 @@ class Announcer:
             self._wakeups.wake("notify")
 
 
-def _finish(connection: Connection, lease: Lease, observed: int, *, now: int, new_id: NewId) -> int:
-    if not sync.finish(connection, lease, observed=observed) or lease.subject != "entity":
+def _finish(connection: Connection, lease: Lease, result: Result, *, now: int, new_id: NewId) -> int:
+    done = sync.finish(connection, lease, observed=result.generation, lacking=result.lacking)
+    if not done or lease.subject != "entity":
         return 0
     standing = sync.standing(connection, lease)
     entity = entities.get(connection, lease.tenant, lease.ref)
-    if entity is None or standing.generation > observed:
+    if entity is None or standing.generation > result.generation:
         # Of what is wanted now it is not known whether Synapse agrees.
         return 0
     room, archived = _room(connection, entity), entity.archived_at is not None
@@ -157,6 +174,7 @@ def _finish(connection: Connection, lease: Lease, observed: int, *, now: int, ne
         is_open=is_open(EntityStatus(entity.spec["status"]), archived=archived),
         archived=archived,
         has_room=room is not None,
+        is_whole=result.lacking is None,
     )
     told = 0
     if room is not None:
@@ -166,6 +184,9 @@ def _finish(connection: Connection, lease: Lease, observed: int, *, now: int, ne
             told += _tell(connection, room, after.tell, more, now, new_id)
     if after.announced != standing.announced:
         sync.set_announced(connection, lease, after.announced)
+    if room is not None and after.announced == "ready" and tells_lacking(result.lacking):
+        told += _tell(connection, room, ROOM_DEGRADED, {"error": _shown(result.lacking)}, now, new_id)
+        sync.set_announced(connection, lease, "lacking")
     return told
 
 
@@ -183,19 +204,21 @@ def _fail(
     room = _room(connection, entity)
     told = 0 if room is None else _tell_replaced(connection, room, now, new_id)
     if tells_failure(standing.announced, failure, attempts=standing.attempts):
-        data = {
-            "room": route.shown(),
-            "error": {
-                "code": failure.code,
-                "detail": failure.detail,
-                "at": to_rfc3339(now),
-                "attempts": standing.attempts,
-                "next_attempt_at": to_rfc3339(retry_at),
-            },
-        }
+        error = replace(error, attempts=standing.attempts, next_at=retry_at)
+        data = {"room": route.shown(), "error": _shown(error)}
         told += notices.add(connection, lease.tenant, ROOM_DEGRADED, data, now=now, new_id=new_id)
         sync.set_announced(connection, lease, "degraded")
     return told
+
+
+def _shown(error: SyncError) -> dict[str, object]:
+    return {
+        "code": error.code,
+        "detail": error.detail,
+        "at": to_rfc3339(error.at),
+        "attempts": error.attempts,
+        "next_attempt_at": None if error.next_at is None else to_rfc3339(error.next_at),
+    }
 
 
 def _named(connection: Connection, puppet: Puppet, *, now: int, new_id: NewId) -> tuple[int, str | None]:

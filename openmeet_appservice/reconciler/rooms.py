@@ -17,6 +17,8 @@ from openmeet_appservice.reconciler.apply import Applied, Applier
 from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
+from openmeet_appservice.reconciler.pictures import Pictures
+from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.reconciler.versions import DefaultVersion
 from openmeet_appservice.store import former_slugs, puppets, rooms, wanted
@@ -47,6 +49,7 @@ class RoomReconciler:
         settings: ReconcilerSettings,
         maker: RoomMaker,
         applier: Applier,
+        pictures: Pictures,
         version: DefaultVersion,
         *,
         settled: Callable[[], None],
@@ -56,12 +59,13 @@ class RoomReconciler:
         self._settings = settings
         self._maker = maker
         self._applier = applier
+        self._pictures = pictures
         self._version = version
         self._settled = settled
 
     async def reconcile(
         self, tenant: str, ref: str, *, attempts: int, is_outdated: Callable[[int], bool]
-    ) -> int:
+    ) -> Result:
         """Close the gap for one entity; return the generation that Synapse agrees with now.
 
         Starts again from the comparison after everything that can change what is to be done.
@@ -84,11 +88,11 @@ class RoomReconciler:
         while rounds < MAX_ROUNDS:
             entity = await self._read(tenant, ref)
             if entity is None:
-                return 0
+                return Result(0)
             generation = entity.generation
             applied = await self._round(entity, attempts, taken, partial(is_outdated, generation))
             if applied is None:
-                return generation
+                return self._pictures.result(generation, entity.picture)
             if applied.refused and last.refused:
                 raise _people_refused(applied)
             alias, other = applied.conflict or ("", "")
@@ -155,7 +159,11 @@ class RoomReconciler:
         return actual
 
     async def _read(self, tenant: str, ref: str) -> WantedEntity | None:
-        return await self._database.read(wanted.entity, tenant, ref, defaults=self._settings.rooms)
+        entity = await self._database.read(wanted.entity, tenant, ref, defaults=self._settings.rooms)
+        if entity is None or entity.picture.is_used:
+            return entity
+        picture = await self._pictures.want(tenant, "entity", ref, entity.picture)
+        return entity.with_picture(picture)
 
     async def _without_room(
         self, entity: WantedEntity, desired: DesiredRoom, attempts: int

@@ -23,7 +23,9 @@ from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.failures import OUTAGES
 from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.outage import Outage
+from openmeet_appservice.reconciler.pictures import Pictures
 from openmeet_appservice.reconciler.puppets import Puppets
+from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.reconciler.rooms import RoomReconciler
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.reconciler.versions import DefaultVersion
@@ -144,9 +146,9 @@ class Reconciler:
             actual = await self._rooms.actual(entity, room, desired)
         return Explained(desired, actual, plan(desired, actual))
 
-    async def _reconcile(self, lease: Lease, is_outdated: Callable[[int], bool]) -> int:
+    async def _reconcile(self, lease: Lease, is_outdated: Callable[[int], bool]) -> Result:
         if lease.subject == "user":
-            return await self._puppets.reconcile(lease.tenant, lease.ref)
+            return Result(await self._puppets.reconcile(lease.tenant, lease.ref))
         return await self._rooms.reconcile(
             lease.tenant, lease.ref, attempts=lease.attempts, is_outdated=is_outdated
         )
@@ -196,6 +198,7 @@ def _room_reconciler(
         settings,
         maker,
         applier,
+        Pictures(database, wakeups, now=now),
         DefaultVersion(homeserver, now=now),
         settled=lambda: wakeups.wake("reconciled"),
     )

@@ -21,6 +21,7 @@ from openmeet_appservice.reconciler import failures
 from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.held_lease import HeldLease
 from openmeet_appservice.reconciler.outage import Outage
+from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.store import sync
 from openmeet_appservice.store.database import Database
@@ -36,9 +37,11 @@ SHORTEST_PAUSE = 0.02
 LONGEST_PAUSE = 30.0
 """Seconds between attempts while the database is away, at most."""
 
-Reconcile = Callable[[Lease, Callable[[int], bool]], Awaitable[int]]
-"""Reconciles what the lease is for. Told how to see that something newer than a generation is wanted;
-returns the generation that Synapse agrees with."""
+LONGEST_AWAITED_MS = 5 * 60_000
+"""Milliseconds after which a row is looked at again whose awaited result should have poked it."""
+
+Reconcile = Callable[[Lease, Callable[[int], bool]], Awaitable[Result]]
+"""Reconciles what the lease is for. Told how to see that something newer than a generation is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ class Worker:
             if (reason := self._outage.reason) is not None:
                 self._outage.suspect(reason)
                 return await self._fail(held, reason, waits=True)
-            observed = await self._reconcile(lease, held.is_outdated)
+            result = await self._reconcile(lease, held.is_outdated)
         except DatabaseUnavailable:
             raise
         except asyncio.CancelledError:
@@ -213,8 +216,13 @@ class Worker:
             self._outage.suspect(error)
             return await self._fail(held, error, waits=False)
         await held.let_go()
-        await self._announcer.finish(held.lease, observed=observed)
-        logger.debug("%s %s is as wanted (%d)", lease.subject, lease.ref, observed)
+        if result.is_awaited:
+            until = self._now() + LONGEST_AWAITED_MS
+            await self._database.write(sync.wait, held.lease, until=until)
+            return "awaited"
+        await self._announcer.finish(held.lease, result)
+        lacking = f"but {result.lacking.code}" if result.lacking else "whole"
+        logger.debug("%s %s is as wanted (%d), %s", lease.subject, lease.ref, result.generation, lacking)
         return "ok"
 
     async def _fail(self, held: HeldLease, error: Exception, *, waits: bool) -> str:

@@ -6,6 +6,7 @@ sets ``observed_generation``. A row is worked on by one worker at a time::
     idle ──touch──▶ due ──claim──▶ leased ──finish──▶ idle, or due again if touched meanwhile
                      ▲               │
                      ├──── fail ─────┤   due at the next attempt, the error kept
+                     ├──── wait ─────┤   due once what is awaited pokes it
                      └─ lease ends ──┘   the worker died; its late results are refused by the epoch
 
 While a row is leased its ``due_at`` is the end of the lease, so that a dead worker's rows come back by
@@ -26,17 +27,23 @@ from openmeet_appservice.store.tables import sync
 
 Subject = Literal["user", "entity"]
 
-Announced = Literal["ready", "degraded", "archived"]
+Announced = Literal["ready", "lacking", "degraded", "archived"]
 """What OpenMeet was told of an event or group; see `reconciler.announcing`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncError:
-    """Why Synapse does not agree yet. *at* is in milliseconds since the epoch."""
+    """Why Synapse does not agree yet.
+
+    *at* is in milliseconds since the epoch. Of what is tried apart from the row, *attempts* and *next_at*
+    tell how often in a row and when next; else the row itself does.
+    """
 
     code: str
     detail: str
     at: int
+    attempts: int | None = None
+    next_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +175,14 @@ def renew(connection: Connection, lease: Lease, *, until: int) -> Lease | None:
     )
 
 
-def finish(connection: Connection, lease: Lease, *, observed: int) -> bool:
-    """Record that Synapse agrees with generation *observed*; False when the lease was lost."""
+def finish(connection: Connection, lease: Lease, *, observed: int, lacking: SyncError | None = None) -> bool:
+    """Record that Synapse agrees with generation *observed*; False when the lease was lost.
+
+    Parameters
+    ----------
+    lacking
+        What is not there all the same, and tried apart from this row, which is poked with the result.
+    """
     untouched = and_(sync.c.due_at == lease.until, sync.c.generation <= observed)
     done = connection.execute(
         update(sync)
@@ -177,7 +190,7 @@ def finish(connection: Connection, lease: Lease, *, observed: int) -> bool:
         .values(
             observed_generation=observed,
             attempts=0,
-            error=None,
+            error=None if lacking is None else write_error(lacking),
             lease_until=None,
             due_at=case((untouched, None), else_=sync.c.due_at),
         )
@@ -195,12 +208,31 @@ def fail(connection: Connection, lease: Lease, error: SyncError, *, retry_at: in
         .where(_held(lease))
         .values(
             attempts=case((sync.c.due_at == lease.until, lease.attempts + 1), else_=0),
-            error=_begins(error.code) + orjson.dumps({"detail": error.detail, "at": error.at}).decode()[1:],
+            error=write_error(error),
             lease_until=None,
             due_at=case((sync.c.due_at == lease.until, retry_at), else_=sync.c.due_at),
         )
     )
     return failed.rowcount > 0
+
+
+def wait(connection: Connection, lease: Lease, *, until: int) -> bool:
+    """Give the row back for a time; False when the lease was lost.
+
+    Nothing has failed and nothing can be done: what the row waits for pokes it. It is due at *until*
+    (milliseconds since the epoch) in any case.
+    """
+    given = connection.execute(
+        update(sync)
+        .where(_held(lease))
+        .values(
+            attempts=0,
+            error=None,
+            lease_until=None,
+            due_at=case((sync.c.due_at == lease.until, until), else_=sync.c.due_at),
+        )
+    )
+    return given.rowcount > 0
 
 
 def standing(connection: Connection, lease: Lease) -> Standing:
@@ -259,6 +291,13 @@ def pending(connection: Connection) -> int:
     return connection.execute(
         select(func.count()).select_from(sync).where(sync.c.due_at.is_not(None))
     ).scalar_one()
+
+
+def write_error(error: SyncError) -> str:
+    """Return what the column ``error`` holds for it."""
+    rest = {"detail": error.detail, "at": error.at, "attempts": error.attempts, "next_at": error.next_at}
+    given = {name: value for name, value in rest.items() if value is not None}
+    return _begins(error.code) + orjson.dumps(given).decode()[1:]
 
 
 def read_error(stored: str | None) -> SyncError | None:

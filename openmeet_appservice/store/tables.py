@@ -168,8 +168,8 @@ sync = Table(
     Column("observed_generation", BigInteger, nullable=False),
     Column("due_at", BigInteger, comment="NULL: nothing to do"),
     Column("attempts", Integer, nullable=False),
-    Column("error", Text, comment="JSON {code, detail, at}; NULL once Synapse agrees"),
-    Column("announced", String(16), comment="what OpenMeet was told last: ready, degraded or archived"),
+    Column("error", Text, comment="JSON {code, detail, at, …}; NULL once Synapse agrees"),
+    Column("announced", String(16), comment="what OpenMeet was told last: ready, lacking, …"),
     Column("lease_until", BigInteger),
     Column("lease_epoch", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "subject", "ref"),
@@ -562,4 +562,43 @@ import_refusals = Table(
     Column("detail", Text, nullable=False),
     PrimaryKeyConstraint("digest", "line"),
     comment="The lines of a file that were refused, until that was told.",
+)
+
+pictures = Table(
+    "pictures",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("url_hash", String(64), nullable=False, comment="SHA-256 of the URL, which may be long"),
+    Column("url", Text, nullable=False),
+    Column("mxc", String(255), comment="what was uploaded last; NULL before"),
+    Column("content_hash", String(64), comment="SHA-256 of that"),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("due_at", BigInteger, comment="NULL: nothing to do"),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, comment="JSON {code, detail, at}; NULL once it was fetched"),
+    Column("used_at", BigInteger, nullable=False, comment="when somebody began to use it last"),
+    Column("lease_until", BigInteger),
+    Column("lease_epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "url_hash"),
+    Index("ix_pictures_content", "tenant", "content_hash"),
+    comment="Pictures that OpenMeet names by a URL, and what they are on the homeserver.",
+)
+Index(
+    "ix_pictures_due",
+    pictures.c.due_at,
+    sqlite_where=text("due_at IS NOT NULL"),
+    postgresql_where=text("due_at IS NOT NULL"),
+)
+
+picture_uses = Table(
+    "picture_uses",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("subject", String(8), nullable=False, comment="user or entity"),
+    Column("ref", String(64), nullable=False),
+    Column("url_hash", String(64), nullable=False),
+    PrimaryKeyConstraint("tenant", "subject", "ref"),
+    Index("ix_picture_uses_picture", "tenant", "url_hash"),
+    comment="Whose picture it is, so that they are compared again once it was fetched.",
 )

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Literal
+from typing import Literal, get_args
 
 import asyncpg
 from sqlalchemy import Connection, text
 
-Topic = Literal["reconcile", "reconciled", "deliver", "notify"]
+Topic = Literal["reconcile", "reconciled", "deliver", "notify", "pictures"]
 """``reconcile``: desired state changed. ``reconciled``: some of it was applied. ``deliver``: new events.
-``notify``: new notices."""
+``notify``: new notices. ``pictures``: new pictures to fetch."""
 
 CHANNEL = "openmeet_appservice"
 RECONNECT_AFTER = 5.0
@@ -142,5 +142,6 @@ class PostgreSQLWakeups(Wakeups):
             connection.terminate()
 
     def _heard(self, payload: object) -> None:
-        if payload in ("reconcile", "reconciled", "deliver", "notify"):
-            super().wake(payload)
+        for topic in get_args(Topic):
+            if payload == topic:
+                super().wake(topic)

@@ -19,11 +19,13 @@ from openmeet_appservice.domain.rooms import (
     MemberFacts,
     RoomSettings,
     desired_room,
+    is_open,
 )
 from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.domain.topic import Schedule
-from openmeet_appservice.store import entities, former_slugs, members, rooms, sync, tenants
+from openmeet_appservice.store import entities, former_slugs, members, pictures, rooms, sync, tenants
 from openmeet_appservice.store.entities import Entity
+from openmeet_appservice.store.pictures import Picture
 from openmeet_appservice.store.rooms import IN_USE, Room
 from openmeet_appservice.store.tables import entities as entities_table
 from openmeet_appservice.store.tables import rooms as rooms_table
@@ -49,6 +51,8 @@ class WantedEntity:
         Every public alias (in full) that it has or had, and that may still lead to one of them.
     former_alias
         See `store.adoption`.
+    picture
+        What the room's avatar shall be.
     """
 
     tenant: str
@@ -61,6 +65,7 @@ class WantedEntity:
     rooms: tuple[Room, ...]
     aliases: frozenset[str]
     former_alias: str | None
+    picture: Picture
 
     @property
     def in_use(self) -> Room | None:
@@ -76,6 +81,10 @@ class WantedEntity:
     def orphans(self) -> tuple[Room, ...]:
         """Second rooms made for the same claim, still to be closed."""
         return tuple(room for room in self.rooms if room.state == "orphan")
+
+    def with_picture(self, picture: Picture) -> WantedEntity:
+        """Return the same with newer knowledge of the picture."""
+        return replace(self, picture=picture, facts=replace(self.facts, avatar=picture.avatar))
 
     def desired(self, *, bot: str, default_version: str) -> DesiredRoom:
         """Derive the room it should have; see `domain.rooms.desired_room`."""
@@ -165,6 +174,11 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
     status = sync.status(connection, found.tenant, "entity", found.ref)
     tenant = tenants.get(connection, found.tenant)
     former = former_slugs.of_entity(connection, found.tenant, found.ref)
+    archived = found.archived_at is not None
+    # A closed room keeps the picture that it has.
+    is_shown = is_open(EntityStatus(found.spec["status"]), archived=archived)
+    url = found.spec.get("image_url") if is_shown else None
+    picture = pictures.of(connection, found.tenant, "entity", found.ref, url)
     return WantedEntity(
         tenant=found.tenant,
         ref=found.ref,
@@ -172,6 +186,7 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
             found,
             [known.alias for known in former if known.kept],
             has_room=any(room.state in IN_USE for room in known_rooms),
+            avatar=picture.avatar,
         ),
         members=tuple(members.facts(connection, found)),
         settings=room_settings(defaults, tenant.settings if tenant else {}),
@@ -180,10 +195,11 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
         rooms=known_rooms,
         aliases=frozenset({found.alias, *(known.alias for known in former)}),
         former_alias=found.former_alias,
+        picture=picture,
     )
 
 
-def _facts(found: Entity, alternatives: Iterable[str], *, has_room: bool) -> EntityFacts:
+def _facts(found: Entity, alternatives: Iterable[str], *, has_room: bool, avatar: str | None) -> EntityFacts:
     access = found.spec.get("access")
     return EntityFacts(
         kind=found.kind,
@@ -196,6 +212,7 @@ def _facts(found: Entity, alternatives: Iterable[str], *, has_room: bool) -> Ent
         description=found.spec.get("description"),
         url=found.spec.get("url"),
         schedule=_schedule(found.spec),
+        avatar=avatar,
         encrypted=found.spec.get("encrypted"),
         access=None if access is None else Access(access),
         archived=found.archived_at is not None,

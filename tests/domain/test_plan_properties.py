@@ -39,6 +39,7 @@ def desired_rooms(draw: st.DrawFn) -> DesiredRoom:
         bot=BOT,
         name=draw(st.sampled_from(["Board games", "Card games"])),
         topic=draw(st.sampled_from(["", "Bring dice"])),
+        avatar=draw(st.sampled_from([None, "", "mxc://hs.test/a"])),
         version=draw(VERSIONS),
         federate=draw(st.booleans()),
         join_rule=draw(st.sampled_from(["public", "invite"])),
@@ -58,6 +59,7 @@ def _contents(version: str) -> st.SearchStrategy[dict[str, Any]]:
         "m.room.power_levels": levels.map(lambda users: {"users": {**users, **own}}),
         "m.room.name": st.sampled_from([{}, {"name": "Board games"}, {"name": 7}]),
         "m.room.topic": st.sampled_from([{}, {"topic": "Bring dice", "m.topic": {}}]),
+        "m.room.avatar": st.sampled_from([{}, {"url": "mxc://hs.test/a", "info": {}}, {"url": "mxc://x/b"}]),
         "m.room.join_rules": st.sampled_from(
             [{"join_rule": rule} for rule in ("public", "invite", "restricted", "knock")]
         ),

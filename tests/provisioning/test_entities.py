@@ -12,7 +12,7 @@ from .conftest import Api
 EVENT = "/tenants/t1/events/Board-Games"
 GROUP = "/tenants/t1/groups/Chess"
 SPEC = {"name": "Board Games", "visibility": "public", "status": "published"}
-NOTHING_MORE = dict.fromkeys(("description", "topic", "url", "access", "encrypted"))
+NOTHING_MORE = dict.fromkeys(("description", "topic", "image_url", "url", "access", "encrypted"))
 NO_SCHEDULE = dict.fromkeys(("starts_at", "ends_at", "time_zone"))
 
 
@@ -123,6 +123,15 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"encrypted": "yes"}, ["/encrypted"]),
     ({"url": "javascript:alert(1)"}, ["/url"]),
     ({"url": "https://"}, ["/url"]),
+    ({"image_url": "http://images.example.org/a.png"}, ["/image_url"]),
+    ({"image_url": "https://"}, ["/image_url"]),
+    ({"image_url": "https://ada:secret@images.example.org/a.png"}, ["/image_url"]),
+    ({"image_url": "https://images.example.org:0/a.png"}, ["/image_url"]),
+    ({"image_url": "https://images.example.org:70000/a.png"}, ["/image_url"]),
+    ({"image_url": "https://images.example.org/a.png#x"}, ["/image_url"]),
+    ({"image_url": "https://images.example.org/a b.png"}, ["/image_url"]),
+    ({"image_url": f"https://images.example.org/{'a' * 2048}"}, ["/image_url"]),
+    ({"image_url": "mxc://example.org/a"}, ["/image_url"]),
     ({"description": "a\u0000b"}, ["/description"]),
     ({"starts_at": "2026-11-27T18:00:00Z"}, ["/starts_at"]),
     ({"members": [{"user": "a", "role": "host"}]}, ["/members/0/role"]),
@@ -156,6 +165,15 @@ async def test_what_is_wrong_with_a_group_is_named(api: Api) -> None:
 async def test_a_wrong_schedule_is_refused(api: Api, change: dict[str, Any], pointer: str) -> None:
     wrong = await api.put(EVENT, {**SPEC, **change})
     assert (wrong.status, wrong.pointers) == (422, [pointer])
+
+
+async def test_an_empty_picture_is_none(api: Api) -> None:
+    picture = "https://images.example.org:8443/a.png?signature=x%20y@z"
+    made = await api.put(EVENT, {**SPEC, "image_url": picture})
+    assert made.json["spec"]["image_url"] == picture
+    for nothing in ("", None):
+        await api.patch(EVENT, {"image_url": picture})
+        assert (await api.patch(EVENT, {"image_url": nothing})).json["spec"]["image_url"] is None
 
 
 async def test_events_can_be_cancelled_and_topics_have_lines(api: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,13 @@ from openmeet_appservice.reconciler.announcing import (
     tells_failure,
 )
 from openmeet_appservice.reconciler.failures import Failure
+from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.store import endpoints, entities, event_log, puppets, rooms, sync, tenants, users
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.rooms import Room
-from openmeet_appservice.store.sync import Announced, Lease
+from openmeet_appservice.store.sync import Announced, Lease, SyncError
 from openmeet_appservice.store.tables import notices
 from openmeet_appservice.store.wakeups import Wakeups
 
@@ -43,6 +45,7 @@ AWAY = Failure("homeserver_unreachable", "away", 1000)
         (None, True, False, True, Success(ROOM_READY, "ready")),
         ("degraded", True, False, True, Success(ROOM_READY, "ready")),
         ("ready", True, False, True, Success(None, "ready")),
+        ("lacking", True, False, True, Success(ROOM_READY, "ready")),
         # A draft: nothing is told, and once it is published it is told anew.
         (None, False, False, False, Success(None, None)),
         ("ready", False, False, True, Success(None, None)),
@@ -67,6 +70,7 @@ def test_what_is_told_once_it_agrees(
         (None, LASTS, 1, True),
         ("ready", LASTS, 1, True),
         ("degraded", LASTS, 1, False),
+        ("lacking", LASTS, 1, True),
         # Something newer is wanted already.
         (None, LASTS, 0, False),
         (None, WAITS, PATIENCE - 1, False),
@@ -142,9 +146,9 @@ class Told:
 
         return await self.database.write(take)
 
-    async def finish(self, entity: Entity) -> None:
+    async def finish(self, entity: Entity, lacking: SyncError | None = None) -> None:
         lease = await self.lease(entity.ref)
-        await self.announcer.finish(lease, observed=lease.generation)
+        await self.announcer.finish(lease, Result(lease.generation, lacking=lacking))
 
     async def fail(self, entity: Entity, failure: Failure = WAITS) -> None:
         await self.announcer.fail(await self.lease(entity.ref), failure, now=NOW, retry_at=NOW + 5000)
@@ -265,7 +269,7 @@ async def test_a_deleted_entity_s_room_is_told_to_be_archived_once_it_is_closed(
     # Deleted while a run for what was wanted before is under way: that says nothing of the room now.
     lease = await told.lease(entity.ref)
     await told.database.write(archive)
-    await told.announcer.finish(lease, observed=lease.generation)
+    await told.announcer.finish(lease, Result(lease.generation))
     assert await told.types() == ["room.ready"]
     await told.finish(entity)
     assert await told.types() == ["room.archived"]
@@ -310,13 +314,45 @@ async def test_a_room_in_the_place_of_another_is_told_once(told: Told, succeeds:
     assert await told.types() == []
 
 
+async def test_what_holds_nothing_back_is_told_only_of_a_room_that_is_ready(
+    told: Told, valid_webhook: Callable[[str | bytes], dict[str, Any]]
+) -> None:
+    entity = await told.entity()
+    await told.room(entity, "!1")
+
+    def broken(attempts: int, code: str = "image_unavailable") -> SyncError:
+        return SyncError(code, "Its picture: HTTP 404", NOW, attempts, NOW + 5000)
+
+    await told.finish(entity, broken(PATIENCE - 1))
+    assert await told.types() == ["room.ready"]
+    await told.finish(entity, broken(99, "homeserver_unreachable"))
+    assert await told.types() == []
+    await told.finish(entity, broken(PATIENCE))
+    [body] = await told.bodies()
+    assert valid_webhook(json.dumps(body))["type"] == "room.degraded"
+    assert body["data"]["error"] == {
+        "code": "image_unavailable",
+        "detail": "Its picture: HTTP 404",
+        "at": "2026-11-22T19:00:00.000Z",
+        "attempts": PATIENCE,
+        "next_attempt_at": "2026-11-22T19:00:05.000Z",
+    }
+    await told.finish(entity, broken(PATIENCE + 1))
+    assert await told.types() == [], "once is enough"
+    await told.fail(entity, LASTS)
+    await told.finish(entity, broken(PATIENCE + 2))
+    assert await told.types() == ["room.degraded", "room.ready", "room.degraded"]
+    await told.finish(entity)
+    assert await told.types() == ["room.ready"]
+
+
 async def test_a_lost_lease_tells_nothing(told: Told) -> None:
     entity = await told.entity()
     await told.room(entity, "!1")
     lost = await told.lease(entity.ref)
     await told.database.write(sync.release, lost, now=NOW)
     await told.lease(entity.ref)
-    await told.announcer.finish(lost, observed=lost.generation)
+    await told.announcer.finish(lost, Result(lost.generation))
     for _ in range(PATIENCE):
         await told.announcer.fail(lost, LASTS, now=NOW, retry_at=NOW)
     assert await told.types() == []

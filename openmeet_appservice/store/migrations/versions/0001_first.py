@@ -509,13 +509,13 @@ def upgrade() -> None:
         sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to do"),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column(
-            "error", sa.Text(), nullable=True, comment="JSON {code, detail, at}; NULL once Synapse agrees"
+            "error", sa.Text(), nullable=True, comment="JSON {code, detail, at, …}; NULL once Synapse agrees"
         ),
         sa.Column(
             "announced",
             sa.String(length=16),
             nullable=True,
-            comment="what OpenMeet was told last: ready, degraded or archived",
+            comment="what OpenMeet was told last: ready, lacking, …",
         ),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
         sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
@@ -568,3 +568,44 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant", "slug_key", name=op.f("uq_users_tenant_slug_key")),
         sa.UniqueConstraint("user_id", name=op.f("uq_users_user_id")),
     )
+    op.create_table(
+        "pictures",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column(
+            "url_hash", sa.String(length=64), nullable=False, comment="SHA-256 of the URL, which may be long"
+        ),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("mxc", sa.String(length=255), nullable=True, comment="what was uploaded last; NULL before"),
+        sa.Column("content_hash", sa.String(length=64), nullable=True, comment="SHA-256 of that"),
+        sa.Column("etag", sa.Text(), nullable=True),
+        sa.Column("last_modified", sa.Text(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=True, comment="NULL: nothing to do"),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column(
+            "error", sa.Text(), nullable=True, comment="JSON {code, detail, at}; NULL once it was fetched"
+        ),
+        sa.Column("used_at", sa.BigInteger(), nullable=False, comment="when somebody began to use it last"),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "url_hash", name=op.f("pk_pictures")),
+        comment="Pictures that OpenMeet names by a URL, and what they are on the homeserver.",
+    )
+    op.create_index("ix_pictures_content", "pictures", ["tenant", "content_hash"], unique=False)
+    op.create_index(
+        "ix_pictures_due",
+        "pictures",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_table(
+        "picture_uses",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=8), nullable=False, comment="user or entity"),
+        sa.Column("ref", sa.String(length=64), nullable=False),
+        sa.Column("url_hash", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "subject", "ref", name=op.f("pk_picture_uses")),
+        comment="Whose picture it is, so that they are compared again once it was fetched.",
+    )
+    op.create_index("ix_picture_uses_picture", "picture_uses", ["tenant", "url_hash"], unique=False)
