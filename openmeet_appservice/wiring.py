@@ -53,6 +53,7 @@ PICTURE_SECONDS = 20.0
 
 FEATURES = (
     "batch",
+    "direct",
     "events",
     "groups",
     "members",

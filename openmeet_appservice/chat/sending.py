@@ -137,9 +137,17 @@ class Sending:
         """Look for the message in the room's history, as far back as it can be."""
         oldest = message.created_at - CLOCK_TOLERANCE
         token: str | None = None
+        reader: str | None = None
         try:
             while True:
-                page = await self.homeserver.messages(message.room_id, from_=token)
+                try:
+                    page = await self.homeserver.messages(message.room_id, from_=token, as_user=reader)
+                except errors.HomeserverRefused as error:
+                    if error.status != 403 or reader is not None:
+                        raise
+                    # The bot is not inside, as in every direct room.
+                    reader = message.user_id
+                    continue
                 for event in page.events:
                     content = event.get("content")
                     if (

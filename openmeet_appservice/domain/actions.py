@@ -34,11 +34,14 @@ class CreateRoom(_Action):
         none, which is locked by a temporary alias made of the claim.
     content
         The body of ``POST /createRoom`` without alias and claim.
+    as_user
+        The puppet that makes a direct room, None for the bot.
     """
 
     name: ClassVar[str] = "create_room"
     alias_localpart: str | None
     content: Mapping[str, Any]
+    as_user: str | None = None
 
     def request(self, claim: str) -> dict[str, Any]:
         """The body to send for *claim* (see `names.temporary_alias_localpart`).
@@ -57,6 +60,8 @@ class CreateRoom(_Action):
     def describe(self) -> str:
         alias = f"with the alias #{self.alias_localpart}" if self.alias_localpart else "no alias"
         version = self.content.get("room_version")
+        if self.as_user is not None:
+            return f"make a direct room as {self.as_user} (version {version})"
         return f"make the room {self.content.get('name')!r} (version {version}, {alias})"
 
 
@@ -72,12 +77,13 @@ class JoinBot(_Action):
 
 @dataclass(frozen=True, slots=True)
 class SetState(_Action):
-    """Write a state event as the bot."""
+    """Write a state event, as the bot unless *as_user* says otherwise."""
 
     name: ClassVar[str] = "set_state"
     event_type: str
     content: Mapping[str, Any]
     state_key: str = ""
+    as_user: str | None = None
 
     def describe(self) -> str:
         return f"set {self.event_type} to {dict(self.content)!r}"
@@ -118,10 +124,11 @@ class SetDirectoryVisibility(_Action):
 
 @dataclass(frozen=True, slots=True)
 class Invite(_Action):
-    """Invite somebody as the bot."""
+    """Invite somebody, as the bot unless *by* says otherwise."""
 
     name: ClassVar[str] = "invite"
     user_id: str
+    by: str | None = None
 
     def describe(self) -> str:
         return f"invite {self.user_id}"
@@ -173,6 +180,30 @@ class Unban(_Action):
         return f"take back the ban of {self.user_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Leave(_Action):
+    """Let a puppet leave its direct room, or decline the invitation to it, as itself."""
+
+    name: ClassVar[str] = "leave"
+    user_id: str
+
+    def describe(self) -> str:
+        return f"leave as {self.user_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDirect(_Action):
+    """Let a puppet's clients show the room as a direct chat (``m.direct``), or no longer."""
+
+    name: ClassVar[str] = "mark_direct"
+    user_id: str
+    marked: bool
+
+    def describe(self) -> str:
+        what = "note the room as" if self.marked else "no longer have the room as"
+        return f"{what} a direct chat of {self.user_id}"
+
+
 Action: TypeAlias = (
     CreateRoom
     | JoinBot
@@ -185,4 +216,6 @@ Action: TypeAlias = (
     | Kick
     | Ban
     | Unban
+    | Leave
+    | MarkDirect
 )

@@ -59,6 +59,8 @@ class Arrival:
         `MARK` of its content.
     target
         The state key of an ``m.room.member``.
+    is_state
+        It has a state key.
     age
         ``unsigned.age``: how many milliseconds ago it was sent, by Synapse's clock.
     touch
@@ -76,6 +78,7 @@ class Arrival:
     target: str | None = None
     age: int | None = None
     touch: Touch | None = None
+    is_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,7 @@ def read_event(element: Any, body: str | None = None) -> Arrival | Junk:
         target=_text(state_key) if kind == "m.room.member" and isinstance(state_key, str) else None,
         age=age if type(age) is int else None,
         touch=touch_of(element),
+        is_state=isinstance(state_key, str),
     )
 
 

@@ -27,8 +27,11 @@ def may_chat(
     chat_statuses
         The statuses that may chat, as the tenant chose.
 
-    A group's ``guest`` has only applied to be a member, so he may not; every role of an event may.
+    A group's ``guest`` has only applied to be a member, so he may not; every role of an event may, and so
+    may both in a direct room.
     """
+    if kind is EntityKind.DIRECT:
+        return True
     if kind is EntityKind.GROUP:
         return role != "guest"
     return (status or AttendeeStatus.CONFIRMED) in chat_statuses

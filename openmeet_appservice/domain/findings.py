@@ -36,7 +36,8 @@ class Note:
     Parameters
     ----------
     code
-        ``alias_taken``, ``member_banned``, ``power_out_of_reach`` or ``power_levels_full``.
+        ``alias_taken``, ``member_banned``, ``power_out_of_reach``, ``power_levels_full`` or
+        ``direct_needs_puppet``.
     detail
         What it means, for people.
     subject

@@ -13,6 +13,7 @@ class EntityKind(StrEnum):
 
     EVENT = "event"
     GROUP = "group"
+    DIRECT = "direct"
 
 
 class EntityStatus(StrEnum):
@@ -68,6 +69,7 @@ STATUSES: Final[Mapping[EntityKind, tuple[EntityStatus, ...]]] = MappingProxyTyp
     {
         EntityKind.EVENT: tuple(EntityStatus),
         EntityKind.GROUP: (EntityStatus.DRAFT, EntityStatus.PENDING, EntityStatus.PUBLISHED),
+        EntityKind.DIRECT: (EntityStatus.PUBLISHED,),
     }
 )
 """The statuses that each kind can have."""
@@ -76,12 +78,13 @@ ROLES: Final[Mapping[EntityKind, tuple[str, ...]]] = MappingProxyType(
     {
         EntityKind.EVENT: ("host", "moderator", "speaker", "participant", "guest"),
         EntityKind.GROUP: ("owner", "admin", "moderator", "member", "guest"),
+        EntityKind.DIRECT: ("member",),
     }
 )
 """The roles of each kind, the mightiest first."""
 
 DEFAULT_ROLE: Final[Mapping[EntityKind, str]] = MappingProxyType(
-    {EntityKind.EVENT: "participant", EntityKind.GROUP: "member"}
+    {EntityKind.EVENT: "participant", EntityKind.GROUP: "member", EntityKind.DIRECT: "member"}
 )
 """The role of a member who is given none."""
 

@@ -19,19 +19,19 @@ from openmeet_appservice.domain.actions import (
     SetDirectoryVisibility,
     SetState,
 )
+from openmeet_appservice.domain.direct import plan_direct
 from openmeet_appservice.domain.findings import Held, Note
 from openmeet_appservice.domain.guarded import raised_levels
 from openmeet_appservice.domain.kinds import Wanted
 from openmeet_appservice.domain.people import People, entitled_levels, plan_people
 from openmeet_appservice.domain.power_levels import ListedLevels, listed_levels, power_levels
-from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom, JsonObject
+from openmeet_appservice.domain.rooms import ENCRYPTED, ActualRoom, DesiredRoom, JsonObject
 
 __all__ = ["Held", "Note", "Plan", "plan"]
 
 _NAME, _TOPIC, _AVATAR = "m.room.name", "m.room.topic", "m.room.avatar"
 _JOIN_RULES, _ALIAS = "m.room.join_rules", "m.room.canonical_alias"
 _POWER, _ENCRYPTION = "m.room.power_levels", "m.room.encryption"
-_ENCRYPTED = {"algorithm": "m.megolm.v1.aes-sha2"}
 _ALWAYS = {
     "m.room.history_visibility": {"history_visibility": "shared"},
     "m.room.guest_access": {"guest_access": "forbidden"},
@@ -70,8 +70,12 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
     room, then power levels (so that hosts have theirs when they arrive), people who leave, names,
     alias, opening, people who come, and the room directory last, because servers may refuse that.
 
-    A room without its bot gives `JoinBot` alone; what else there is to do shows once it is back.
+    A room without its bot gives `JoinBot` alone; what else there is to do shows once it is back. A direct
+    room is another matter (`domain.direct`).
     """
+    if desired.owners is not None:
+        actions, notes = plan_direct(desired, desired.owners, actual)
+        return Plan(actions, notes=notes)
     if actual is None:
         return _create(desired) if desired.wanted is Wanted.OPEN else Plan()
     if actual.members.get(desired.bot) != "join":
@@ -101,9 +105,9 @@ def plan(desired: DesiredRoom, actual: ActualRoom | None) -> Plan:
 
 def _create(desired: DesiredRoom) -> Plan:
     listed = listed_levels(desired.version, entitled_levels(desired))
-    state = {_JOIN_RULES: {"join_rule": desired.join_rule}, **_ALWAYS}
+    state: dict[str, JsonObject] = {_JOIN_RULES: {"join_rule": desired.join_rule}, **_ALWAYS}
     if desired.encrypted:
-        state[_ENCRYPTION] = _ENCRYPTED
+        state[_ENCRYPTION] = ENCRYPTED
     if desired.avatar:
         state[_AVATAR] = {"url": desired.avatar}
     content: dict[str, Any] = {
@@ -173,7 +177,7 @@ def _plan_always(actual: ActualRoom) -> tuple[Action, ...]:
 def _plan_encryption(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:
     """Encrypt the room if that is wanted; what is encrypted stays so, as Matrix knows no way back."""
     encrypted = bool(actual.content(_ENCRYPTION).get("algorithm"))
-    return (SetState(_ENCRYPTION, _ENCRYPTED),) if desired.encrypted and not encrypted else ()
+    return (SetState(_ENCRYPTION, ENCRYPTED),) if desired.encrypted and not encrypted else ()
 
 
 def _plan_names(desired: DesiredRoom, actual: ActualRoom) -> tuple[Action, ...]:

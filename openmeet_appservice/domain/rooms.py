@@ -25,6 +25,9 @@ MAX_NAME_BYTES: Final = 255
 MAX_TOPIC_BYTES: Final = 2_000
 """The longest topic: OpenMeet's descriptions have no limit, events have one."""
 
+ENCRYPTED: Final[JsonObject] = {"algorithm": "m.megolm.v1.aes-sha2"}
+"""The content of ``m.room.encryption``."""
+
 MUTED: Final = -1
 """The power level of who may only read: below what every message needs."""
 
@@ -70,12 +73,12 @@ class RoomSettings:
 
 @dataclass(frozen=True, slots=True)
 class EntityFacts:
-    """What OpenMeet said about an event or group, and what is stored about it.
+    """What OpenMeet said about an event, group or direct room, and what is stored about it.
 
     Parameters
     ----------
     alias
-        The full alias that is kept for it, whether or not its room has it now.
+        The full alias that is kept for it, whether or not its room has it now; direct rooms have none.
     alternatives
         Further full aliases that are kept for it: those of its former slugs.
     topic
@@ -94,7 +97,7 @@ class EntityFacts:
     name: str
     status: EntityStatus
     visibility: Visibility
-    alias: str
+    alias: str | None
     alternatives: tuple[str, ...] = ()
     topic: str | None = None
     description: str | None = None
@@ -163,6 +166,9 @@ class DesiredRoom:
         A person confirmed that many people may be removed at once.
     guarded
         The room was adopted and that is not enforced yet: nobody is removed from it or lowered.
+    owners
+        Of a direct room: the puppets among its two members, the one who makes it first. None: it is no
+        direct room, and the bot's. See `domain.direct`.
     """
 
     wanted: Wanted
@@ -183,6 +189,7 @@ class DesiredRoom:
     forgiven: frozenset[str] = frozenset()
     removals_confirmed: bool = False
     guarded: bool = False
+    owners: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +218,8 @@ class ActualRoom:
         Those among the members who are puppets of this tenant.
     our_bans
         Those who were banned by the bot, not by a moderator.
+    marked
+        Of a direct room: the puppets whose clients show it as a direct chat.
     """
 
     room_id: str
@@ -224,6 +233,7 @@ class ActualRoom:
     taken: Mapping[str, str] = field(default_factory=dict)
     ours: frozenset[str] = frozenset()
     our_bans: frozenset[str] = frozenset()
+    marked: frozenset[str] = frozenset()
 
     def content(self, event_type: str) -> JsonObject:
         """The content of a state event with an empty state key, empty if there is none."""
@@ -252,7 +262,7 @@ def desired_room(
     default_version
         The homeserver's default room version, used where the settings name none.
     """
-    wanted = _wanted(entity)
+    wanted = wanted_of(entity)
     if wanted is not Wanted.OPEN:
         return DesiredRoom(wanted=wanted, bot=bot, removals_confirmed=removals_confirmed)
     listed = tuple(members)
@@ -295,7 +305,8 @@ def shortened(text: str, limit: int) -> str:
     return kept.decode(errors="ignore").rstrip() + ellipsis
 
 
-def _wanted(entity: EntityFacts) -> Wanted:
+def wanted_of(entity: EntityFacts) -> Wanted:
+    """Tell what the entity needs on Matrix."""
     if is_open(entity.status, archived=entity.archived):
         return Wanted.OPEN
     return Wanted.CLOSED if entity.has_room else Wanted.NONE

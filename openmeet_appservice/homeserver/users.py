@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mautrix.api import Method, Path
 
-from openmeet_appservice.errors import HomeserverRefused
-from openmeet_appservice.homeserver.calls import Calls, is_not_found, member
+from openmeet_appservice.errors import HomeserverRefused, HomeserverUnreachable
+from openmeet_appservice.homeserver.calls import Calls, JsonObject, is_not_found, member
 
 
 class UserCalls(Calls):
@@ -54,6 +57,24 @@ class UserCalls(Calls):
         path = Path.v3.profile[user_id].displayname
         body = {"displayname": name}
         await self._api.call("set_display_name", Method.PUT, path, body=body, as_user=user_id)
+
+    async def account_data(self, user_id: str, data_type: str) -> JsonObject | None:
+        """Return what our own user *user_id* keeps for its clients under *data_type*, None for nothing."""
+        path = Path.v3.user[user_id].account_data[data_type]
+        try:
+            answer = await self._api.call("account_data", Method.GET, path, as_user=user_id)
+        except HomeserverRefused as error:
+            if is_not_found(error):
+                return None
+            raise
+        if not isinstance(answer, dict):
+            raise HomeserverUnreachable("the account data is not an object")
+        return answer
+
+    async def set_account_data(self, user_id: str, data_type: str, content: Mapping[str, Any]) -> None:
+        """Replace what our own user *user_id* keeps under *data_type*."""
+        path = Path.v3.user[user_id].account_data[data_type]
+        await self._api.call("set_account_data", Method.PUT, path, body=content, as_user=user_id)
 
     async def joined_rooms(self, as_user: str | None = None) -> set[str]:
         """Return the ids of the rooms that *as_user*, or the bot, has joined."""

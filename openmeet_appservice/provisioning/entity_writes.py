@@ -1,4 +1,4 @@
-"""What happens in the database when OpenMeet writes an event, a group, or the members of one.
+"""What happens in the database when OpenMeet writes an event, a group or a direct room, or who is in it.
 
 Plain functions of a connection, one transaction each. The row of the entity is the lock: two writes of the
 same entity take turns. Spec and members have each their own ``as_of``: when only one of the two is older
@@ -194,9 +194,11 @@ def live(connection: Connection, place: Place) -> tuple[Tenant, Entity]:
 def _create(
     connection: Connection, parts: Parts, tenant: Tenant, place: Place, spec: Spec, write: Write
 ) -> Entity | None:
-    alias = slugs.take(connection, parts, tenant, place.kind, place.slug, now=write.now)
-    if alias is None:
-        return None
+    alias = None
+    if place.kind is not EntityKind.DIRECT:
+        alias = slugs.take(connection, parts, tenant, place.kind, place.slug, now=write.now)
+        if alias is None:
+            return None
     return entities.create(
         connection,
         tenant.tenant,

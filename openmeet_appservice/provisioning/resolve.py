@@ -35,7 +35,7 @@ class Resolved(AnswerModel):
     """What it is on OpenMeet."""
 
     tenant: str
-    kind: str = Field(description="`event`, `group` or `user`.")
+    kind: str = Field(description="`event`, `group`, `direct` or `user`.")
     slug: str
     external_id: str | None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openmeet_appservice.provisioning.batch import batches
+from openmeet_appservice.provisioning.direct import Direct
 from openmeet_appservice.provisioning.entities import Entities
 from openmeet_appservice.provisioning.keys import Keys
 from openmeet_appservice.provisioning.kinds import EVENTS, GROUPS
@@ -20,11 +21,12 @@ from openmeet_appservice.web.routes import Route
 
 
 def routes(parts: Parts) -> list[Route]:
-    """Return the routes of tenants, keys, users, events, groups, members, webhooks, look-ups and batches."""
+    """Return the routes of tenants, keys, users, rooms of every kind, members, webhooks and so on."""
     found = [
         *Tenants(parts).routes(),
         *Keys(parts).routes(),
         *Users(parts).routes(),
+        *Direct(parts).routes(),
         *Resolve(parts).routes(),
     ]
     for place in (OF_TENANTS, OF_PLATFORM):

@@ -46,9 +46,10 @@ def renamed(connection: Connection, tenant: Tenant, kind: EntityKind, slug: str)
 
 
 def no_entity(connection: Connection, tenant: Tenant, kind: EntityKind, slug: str) -> NotFound:
-    """Return the refusal for an unknown event or group, with the new slug of one that was renamed."""
+    """Return the refusal for what is unknown, with the new slug of an event or group that was renamed."""
     known = renamed(connection, tenant, kind, slug)
-    detail = f"There is no such {kind}."
+    what = "direct room" if kind is EntityKind.DIRECT else kind
+    detail = f"There is no such {what}."
     if known is not None:
         detail = f"This {kind} is called {known.slug} now."
     return NotFound(detail, code=f"{kind}_not_found")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from openmeet_appservice.domain.kinds import Access, EntityStatus, Visibility
+from openmeet_appservice.domain.kinds import Access
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.phase import Phase, phase
 from openmeet_appservice.domain.rooms import EntityFacts, RoomSettings, desired_room
@@ -72,9 +72,9 @@ def entity_sync(view: EntityView) -> SyncState:
     archived = entity.archived_at is not None
     facts = EntityFacts(
         kind=entity.kind,
-        name=entity.spec["name"],
-        status=EntityStatus(entity.spec["status"]),
-        visibility=Visibility(entity.spec["visibility"]),
+        name=entity.name,
+        status=entity.status,
+        visibility=entity.visibility,
         alias=entity.alias,
         archived=archived,
         has_room=view.has_room,

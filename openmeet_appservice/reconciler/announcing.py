@@ -22,7 +22,6 @@ from typing import Concatenate, ParamSpec, TypeGuard
 
 from sqlalchemy import Connection
 
-from openmeet_appservice.domain.kinds import EntityStatus
 from openmeet_appservice.domain.moments import Now, to_rfc3339
 from openmeet_appservice.domain.rooms import is_open
 from openmeet_appservice.domain.webhook_types import (
@@ -171,7 +170,7 @@ def _finish(connection: Connection, lease: Lease, result: Result, *, now: int, n
     room, archived = _room(connection, entity), entity.archived_at is not None
     after = after_success(
         standing.announced,
-        is_open=is_open(EntityStatus(entity.spec["status"]), archived=archived),
+        is_open=is_open(entity.status, archived=archived),
         archived=archived,
         has_room=room is not None,
         is_whole=result.lacking is None,

@@ -99,28 +99,31 @@ class RoomMaker:
         body = (action if is_public else replace(action, alias_localpart=None)).request(room.claim)
         for _ in range(ATTEMPTS):
             try:
-                room_id = await self._homeserver.create_room(body)
+                room_id = await self._homeserver.create_room(body, action.as_user)
             except HomeserverRefused as error:
                 if error.errcode != "M_ROOM_IN_USE" and error.status != 409:
                     raise
-                if await self._find(room, attempts):
+                if await self._find(room, attempts, action.as_user):
                     return
             else:
                 await self._record(room, room_id, str(body["room_version"]))
                 return
         raise NotReconciled("alias_taken", f"{room.lock_alias} does not become free")
 
-    async def was_made(self, room: Room, attempts: int) -> bool:
-        """Find out whether a room was made for the claim though nobody told; if so, record it."""
+    async def was_made(self, room: Room, attempts: int, as_user: str | None = None) -> bool:
+        """Find out whether a room was made for the claim though nobody told; if so, record it.
+
+        *as_user* is who would have made it, the bot when None.
+        """
         try:
-            return await self._find(room, attempts)
+            return await self._find(room, attempts, as_user)
         except NotReconciled as error:
             # Somebody else has the alias, so our request for a room with it never succeeded.
             if error.code != "alias_taken":
                 raise
             return False
 
-    async def _find(self, room: Room, attempts: int) -> bool:
+    async def _find(self, room: Room, attempts: int, as_user: str | None) -> bool:
         """Record the room behind the claim's lock alias if it was made; tell whether it was.
 
         False means that the alias is free now: no room was made, or what had the alias is history.
@@ -128,33 +131,35 @@ class RoomMaker:
         target = await self._homeserver.resolve_alias(room.lock_alias)
         if target is None:
             return False
-        state = await read_room(self._homeserver, target)
-        if state is not None and state.claim == room.claim and state.creator == self._bot:
+        state = await read_room(self._homeserver, target, as_user)
+        maker = as_user or self._bot
+        if state is not None and state.claim == room.claim and state.creator == maker:
             await self._record(room, target, state.version)
             return True
         former = await self._database.read(wanted.may_lose_alias, room.tenant, target, room.lock_alias)
         if former is not None:
             await self._aliases.take_from_former(room.lock_alias, former, target)
             return False
-        if state is None and not await self._enter(room, target, attempts):
+        if state is None and not await self._enter(room, target, attempts, as_user):
             return False
         if state is None:
-            return await self._find(room, attempts)
+            return await self._find(room, attempts, as_user)
         raise NotReconciled(
             "alias_taken",
             f"{room.lock_alias} leads to {target}, which this service did not make: "
             "`openmeet-appservice adopt` takes over the rooms of OpenMeet's former service",
         )
 
-    async def _enter(self, room: Room, target: str, attempts: int) -> bool:
+    async def _enter(self, room: Room, target: str, attempts: int, as_user: str | None) -> bool:
         """Join a room that may be ours, half made; False when it was given up and its alias taken off."""
         try:
-            await self._homeserver.join(target)
+            await self._homeserver.join(target, as_user)
             return True
         except HomeserverRefused as error:
             if error.status == 403:
                 raise NotReconciled(
-                    "alias_taken", f"{room.lock_alias} leads to {target}, which the bot may not enter"
+                    "alias_taken",
+                    f"{room.lock_alias} leads to {target}, which {as_user or 'the bot'} may not enter",
                 ) from error
             if error.status != 404:
                 raise
@@ -181,7 +186,7 @@ class RoomMaker:
         if room.lock_alias in (self._lock(action, room.claim), self._temporary(room.claim)):
             return room
         # Its alias is no longer wanted. Nothing may have been made with it, or anything.
-        if await self.was_made(room, attempts):
+        if await self.was_made(room, attempts, action.as_user):
             made = await self._database.read(rooms.get, room.tenant, room.ref)
             assert made is not None
             return made

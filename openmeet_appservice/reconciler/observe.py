@@ -19,14 +19,17 @@ from openmeet_appservice.store.rooms import Room
 def aliases_of_ours(room: Room, entity_aliases: Collection[str], server_name: str) -> frozenset[str]:
     """Return every full alias that this service may have let point to *room*."""
     temporary = full_alias(temporary_alias_localpart(room.claim), server_name)
-    given = {*entity_aliases, room.lock_alias, temporary}
-    return frozenset(given | ({room.alias} if room.alias else set()))
+    kept = {*entity_aliases, room.lock_alias, room.alias, temporary}
+    return frozenset(alias for alias in kept if alias is not None)
 
 
-async def read_room(homeserver: Homeserver, room_id: str) -> RoomState | None:
-    """Return the room's state, None when Synapse says that the bot has never been in it."""
+async def read_room(homeserver: Homeserver, room_id: str, as_user: str | None = None) -> RoomState | None:
+    """Return the room's state, None when Synapse says that *as_user*, or the bot, has never been in it.
+
+    Whoever has left gets it as it was then.
+    """
     try:
-        return read_state(await homeserver.room_state(room_id))
+        return read_state(await homeserver.room_state(room_id, as_user))
     except HomeserverRefused as error:
         if error.status == 403 and error.errcode == "M_FORBIDDEN":
             return None

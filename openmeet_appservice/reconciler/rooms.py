@@ -1,4 +1,4 @@
-"""One event or group: comparing what OpenMeet wants with what Synapse has, and closing the gap."""
+"""One entity: comparing what OpenMeet wants with what Synapse has, and closing the gap."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.apply import Applied, Applier
+from openmeet_appservice.reconciler.direct import DirectRooms
 from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
@@ -51,6 +52,7 @@ class RoomReconciler:
         applier: Applier,
         pictures: Pictures,
         version: DefaultVersion,
+        direct: DirectRooms,
         *,
         settled: Callable[[], None],
     ) -> None:
@@ -61,6 +63,7 @@ class RoomReconciler:
         self._applier = applier
         self._pictures = pictures
         self._version = version
+        self._direct = direct
         self._settled = settled
 
     async def reconcile(
@@ -115,9 +118,11 @@ class RoomReconciler:
 
         *taken* are aliases that were found to lead to rooms that keep them, with the ids of those.
         """
+        desired = await self.desired(entity)
+        if desired.owners is not None:
+            return Applied() if await self._direct.round(entity, desired, attempts) else None
         for orphan in entity.orphans:
             await self._close_orphan(orphan)
-        desired = await self.desired(entity)
         room = entity.in_use
         if room is None or room.room_id is None:
             return await self._without_room(entity, desired, attempts)
@@ -146,6 +151,8 @@ class RoomReconciler:
     async def actual(self, entity: WantedEntity, room: Room, desired: DesiredRoom) -> ActualRoom:
         """Read how the room, whose id is recorded, is on Synapse."""
         assert room.room_id is not None
+        if desired.owners is not None:
+            return await self._direct.actual(room, desired)
         actual = await observe(
             self._homeserver,
             room.room_id,

@@ -20,6 +20,7 @@ from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
+from openmeet_appservice.reconciler.direct import DirectRooms
 from openmeet_appservice.reconciler.failures import OUTAGES
 from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.outage import Outage
@@ -131,8 +132,8 @@ class Reconciler:
     async def explain(self, tenant: str, kind: EntityKind, slug: str) -> Explained | None:
         """Return what is wanted, what there is, and what would be done, without doing it.
 
-        None when there is no such event or group. Where the alias leads to another room, that shows only
-        in the outcome of a real run.
+        None when there is no such event, group or direct room. Where the alias leads to another room, that
+        shows only in the outcome of a real run.
         """
         entity = await self._database.read(
             wanted.entity_by_slug, key(tenant), kind, key(slug), defaults=self._settings.rooms
@@ -192,6 +193,15 @@ def _room_reconciler(
         announcer,
         member_concurrency=settings.member_concurrency,
     )
+    direct = DirectRooms(
+        database,
+        homeserver,
+        maker,
+        aliases,
+        puppets,
+        server_name=settings.server_name,
+        settled=lambda: wakeups.wake("reconciled"),
+    )
     return RoomReconciler(
         database,
         homeserver,
@@ -200,5 +210,6 @@ def _room_reconciler(
         applier,
         Pictures(database, wakeups, now=now),
         DefaultVersion(homeserver, now=now),
+        direct,
         settled=lambda: wakeups.wake("reconciled"),
     )

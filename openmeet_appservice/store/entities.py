@@ -1,4 +1,4 @@
-"""Events and groups as OpenMeet wants them.
+"""Events, groups and direct rooms as OpenMeet wants them.
 
 A slug names at most one live entity of a kind; the archived ones before it keep their rows, for their rooms
 have to be closed. A new entity on a used slug is another one, with another id and another room.
@@ -25,7 +25,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, select, text, update
 
 from openmeet_appservice.domain.arrival import dumps, loads
-from openmeet_appservice.domain.kinds import EntityKind
+from openmeet_appservice.domain.kinds import EntityKind, EntityStatus, Visibility
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.domain.people import HELD_ABOVE_PEOPLE, HELD_ABOVE_PERCENT
 from openmeet_appservice.store import former_slugs, sync
@@ -39,7 +39,7 @@ from openmeet_appservice.store.tables import sync as sync_table
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One event or group.
+    """One event, group or direct room.
 
     Attributes
     ----------
@@ -49,10 +49,10 @@ class Entity:
         The slug as first given, and as it is compared.
     alias
         The full alias kept for it, whether or not a room has it now; those of its former slugs are in
-        `store.former_slugs`.
+        `store.former_slugs`. Direct rooms have none.
     spec
         What OpenMeet wants, with the API's names: ``name``, ``topic``, ``visibility``, ``access``,
-        ``status``.
+        ``status``. Of a direct room ``encrypted`` only.
     as_of, members_as_of
         When OpenMeet read what it wrote last of the spec and of the members.
     revision, members_revision
@@ -72,7 +72,7 @@ class Entity:
     kind: EntityKind
     slug: str
     slug_key: str
-    alias: str
+    alias: str | None
     external_id: str | None
     spec: Mapping[str, Any]
     as_of: int | None
@@ -83,6 +83,21 @@ class Entity:
     archived_at: int | None
     members_listed: bool
     former_alias: str | None
+
+    @property
+    def name(self) -> str:
+        """What it is called; a direct room has no name."""
+        return str(self.spec.get("name", ""))
+
+    @property
+    def status(self) -> EntityStatus:
+        """How far it has come; a direct room is there as soon as it is wanted."""
+        return EntityStatus(self.spec.get("status", EntityStatus.PUBLISHED))
+
+    @property
+    def visibility(self) -> Visibility:
+        """Who may find it; a direct room nobody."""
+        return Visibility(self.spec.get("visibility", Visibility.PRIVATE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +180,7 @@ def create(
     kind: EntityKind,
     slug: str,
     *,
-    alias: str,
+    alias: str | None,
     spec: Mapping[str, Any],
     external_id: str | None,
     as_of: int | None,
@@ -226,13 +241,13 @@ def change_members(connection: Connection, entity: Entity, *, as_of: int | None,
 
 
 def rename(
-    connection: Connection, entity: Entity, *, slug: str, alias: str, as_of: int | None, now: int
+    connection: Connection, entity: Entity, *, slug: str, alias: str | None, as_of: int | None, now: int
 ) -> Entity:
     """Give the entity another slug and alias. The caller has locked the row and knows both to be free.
 
     What it was called before is kept (`store.former_slugs`); in another case it is the same slug.
     """
-    if key(slug) != entity.slug_key:
+    if key(slug) != entity.slug_key and alias is not None and entity.alias is not None:
         former_slugs.forget(connection, entity.tenant, entity.ref, [alias])
         former_slugs.keep(
             connection,

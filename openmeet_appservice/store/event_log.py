@@ -25,16 +25,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, text, update
 
 from openmeet_appservice.domain.arrival import Arrival, Junk, event_class, read_event_text
 from openmeet_appservice.domain.drift import is_drift
+from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.store import service, sync
 from openmeet_appservice.store.event_log_sql import Log, log_of
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.ids import new_id as fresh_id
-from openmeet_appservice.store.tables import held_events, quarantine, rooms
+from openmeet_appservice.store.tables import entities, held_events, members, quarantine, rooms, users
 
 CONTROL_ROOM = "control_room"
 """The name under which `store.service` keeps the control room's id."""
@@ -100,7 +102,7 @@ def append(
     ----------
     bot
         The bot's user id: what it sends has origin ``openmeet``, and only a room that it made is claimed
-        by its ``m.room.create``.
+        by its ``m.room.create``, or a direct room that one of its two puppets made.
     """
     done = Appended(quarantined=len(junk))
     if junk:
@@ -117,7 +119,7 @@ def append(
     if len(known) < len(room_ids):
         unknown = room_ids - known.keys()
         lock_room_ids(connection, unknown)
-        creates = [arrival for arrival in arrivals if arrival.claim and arrival.sender == bot]
+        creates = [arrival for arrival in arrivals if arrival.claim]
         for create in creates:
             if create.room_id in unknown:
                 _record_by_create(connection, create, now, bot, new_id, done)
@@ -222,7 +224,7 @@ def _record_by_create(
         # The row without an id first: the claimed one, or a claim that was given up.
         select(rooms).where(rooms.c.claim == create.claim).order_by(rooms.c.room_id.is_not(None)).limit(1)
     ).first()
-    if claimed is None:
+    if claimed is None or not _may_claim(connection, claimed, create.sender, bot):
         return
     version = create.room_version or "1"
     if not record_room_id(connection, claimed.tenant, claimed.id, create.room_id, version, now=now, bot=bot):
@@ -243,6 +245,23 @@ def _record_by_create(
         )
         attach_held(connection, create.room_id, now=now, bot=bot)
     done.recorded.append((claimed.tenant, claimed.entity_ref))
+
+
+def _may_claim(connection: Connection, claimed: Row[Any], maker: str, bot: str) -> bool:
+    """Tell whether a room for that claim is made by *maker*; anybody can copy a claim into their own."""
+    if maker == bot:
+        return True
+    found = connection.execute(
+        select(entities.c.id)
+        .join(
+            members,
+            and_(members.c.tenant == entities.c.tenant, members.c.entity_ref == entities.c.id),
+        )
+        .join(users, and_(users.c.tenant == members.c.tenant, users.c.id == members.c.user_ref))
+        .where(entities.c.tenant == claimed.tenant, entities.c.id == claimed.entity_ref)
+        .where(entities.c.kind == EntityKind.DIRECT.value, users.c.user_id == maker)
+    )
+    return found.first() is not None
 
 
 def _hold(connection: Connection, log: Log, arrivals: Sequence[Arrival], now: int, done: Appended) -> None:
@@ -393,7 +412,8 @@ def _sent_by_us(log: Log, tenant: str, arrivals: Sequence[Arrival]) -> set[str]:
     """Return the event ids of what this service did as one of its puppets.
 
     A message is ours when a row of ours is named by its mark and was sent as that puppet; the row then
-    learns its event id. A puppet's own membership is ours, since nobody else acts for a puppet.
+    learns its event id. A puppet's state is ours, such as its own membership and what it sets up in a direct
+    room, since nobody else acts for a puppet.
     """
     sql = log.statements
     ours = set()
@@ -405,8 +425,8 @@ def _sent_by_us(log: Log, tenant: str, arrivals: Sequence[Arrival]) -> set[str]:
         if sent:
             log.many(sql.message_sent_many, [(tenant, a.mark, a.event_id) for a in sent])
         ours |= {arrival.event_id for arrival in sent}
-    own = {arrival.sender for arrival in arrivals if arrival.target == arrival.sender}
-    if own:
-        puppets = {user_id for (user_id,) in log.fetch(sql.puppets, tenant, log.listed(own))}
-        ours |= {a.event_id for a in arrivals if a.target == a.sender and a.sender in puppets}
+    setting = {arrival.sender for arrival in arrivals if arrival.is_state}
+    if setting:
+        puppets = {user_id for (user_id,) in log.fetch(sql.puppets, tenant, log.listed(setting))}
+        ours |= {a.event_id for a in arrivals if a.is_state and a.sender in puppets}
     return ours

@@ -1,4 +1,4 @@
-"""What OpenMeet wants of an event or group, with everything that was done for it so far: one reading.
+"""What OpenMeet wants of an event, group or direct room, with all that was done for it so far: one reading.
 
 The reconciler works from it, and so may everybody who must know what it will make of an entity.
 """
@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from openmeet_appservice.domain.kinds import Access, EntityKind, EntityStatus, Visibility
+from openmeet_appservice.domain.direct import desired_direct
+from openmeet_appservice.domain.kinds import Access, EntityKind
 from openmeet_appservice.domain.moments import from_rfc3339
 from openmeet_appservice.domain.rooms import (
     DesiredRoom,
@@ -23,7 +24,16 @@ from openmeet_appservice.domain.rooms import (
 )
 from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.domain.topic import Schedule
-from openmeet_appservice.store import entities, former_slugs, members, pictures, rooms, sync, tenants
+from openmeet_appservice.store import (
+    entities,
+    former_slugs,
+    members,
+    pictures,
+    puppets,
+    rooms,
+    sync,
+    tenants,
+)
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.pictures import Picture
 from openmeet_appservice.store.rooms import IN_USE, Room
@@ -33,7 +43,7 @@ from openmeet_appservice.store.tables import rooms as rooms_table
 
 @dataclass(frozen=True, slots=True)
 class WantedEntity:
-    """An event or group as OpenMeet wants it.
+    """An event, group or direct room as OpenMeet wants it.
 
     Parameters
     ----------
@@ -53,6 +63,8 @@ class WantedEntity:
         See `store.adoption`.
     picture
         What the room's avatar shall be.
+    puppets
+        Of a direct room: the user ids of those of the two who are puppets.
     """
 
     tenant: str
@@ -66,6 +78,7 @@ class WantedEntity:
     aliases: frozenset[str]
     former_alias: str | None
     picture: Picture
+    puppets: frozenset[str] = frozenset()
 
     @property
     def in_use(self) -> Room | None:
@@ -87,7 +100,16 @@ class WantedEntity:
         return replace(self, picture=picture, facts=replace(self.facts, avatar=picture.avatar))
 
     def desired(self, *, bot: str, default_version: str) -> DesiredRoom:
-        """Derive the room it should have; see `domain.rooms.desired_room`."""
+        """Derive the room it should have; see `domain.rooms.desired_room` and `domain.direct`."""
+        if self.facts.kind is EntityKind.DIRECT:
+            return desired_direct(
+                self.facts,
+                self.members,
+                self.puppets,
+                self.settings,
+                bot=bot,
+                default_version=default_version,
+            )
         desired = desired_room(
             self.facts,
             self.members,
@@ -174,11 +196,14 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
     status = sync.status(connection, found.tenant, "entity", found.ref)
     tenant = tenants.get(connection, found.tenant)
     former = former_slugs.of_entity(connection, found.tenant, found.ref)
-    archived = found.archived_at is not None
     # A closed room keeps the picture that it has.
-    is_shown = is_open(EntityStatus(found.spec["status"]), archived=archived)
+    is_shown = is_open(found.status, archived=found.archived_at is not None)
     url = found.spec.get("image_url") if is_shown else None
     picture = pictures.of(connection, found.tenant, "entity", found.ref, url)
+    people = tuple(members.facts(connection, found))
+    ours: frozenset[str] = frozenset()
+    if found.kind is EntityKind.DIRECT:
+        ours = frozenset(puppets.by_user_id(connection, found.tenant, [one.user_id for one in people]))
     return WantedEntity(
         tenant=found.tenant,
         ref=found.ref,
@@ -188,14 +213,15 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
             has_room=any(room.state in IN_USE for room in known_rooms),
             avatar=picture.avatar,
         ),
-        members=tuple(members.facts(connection, found)),
+        members=people,
         settings=room_settings(defaults, tenant.settings if tenant else {}),
         generation=status.generation if status else 0,
         removals_confirmed=status is not None and entities.removals_are_confirmed(found, status),
         rooms=known_rooms,
-        aliases=frozenset({found.alias, *(known.alias for known in former)}),
+        aliases=frozenset(alias for alias in (found.alias, *(known.alias for known in former)) if alias),
         former_alias=found.former_alias,
         picture=picture,
+        puppets=ours,
     )
 
 
@@ -203,9 +229,9 @@ def _facts(found: Entity, alternatives: Iterable[str], *, has_room: bool, avatar
     access = found.spec.get("access")
     return EntityFacts(
         kind=found.kind,
-        name=found.spec["name"],
-        status=EntityStatus(found.spec["status"]),
-        visibility=Visibility(found.spec["visibility"]),
+        name=found.name,
+        status=found.status,
+        visibility=found.visibility,
         alias=found.alias,
         alternatives=tuple(alternatives),
         topic=found.spec.get("topic"),

@@ -241,6 +241,8 @@ PATH_PARAMETERS: Mapping[str, PathParameter] = MappingProxyType(
     {
         "tenant": PathParameter("The tenant's id; case does not matter", TENANT_ID.pattern),
         "user": PathParameter("The user's slug; case does not matter", SLUG.pattern),
+        "user_a": PathParameter("The slug of one of the two users; case does not matter", SLUG.pattern),
+        "user_b": PathParameter("The slug of the other; case does not matter", SLUG.pattern),
         "event": PathParameter("The event's slug; case does not matter", SLUG.pattern),
         "group": PathParameter("The group's slug; case does not matter", SLUG.pattern),
         "name": PathParameter("The webhook endpoint's name", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"),

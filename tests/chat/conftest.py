@@ -98,6 +98,8 @@ class Synapse:
     transactions: list[str] = field(default_factory=list)
     pages: int = 0
     page_size: int = 100
+    without_bot: set[str] = field(default_factory=set)
+    """The rooms that the bot may not read."""
     on_send: Callable[[], Awaitable[None]] | None = None
     _remembered: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -155,12 +157,16 @@ class Synapse:
         return web.json_response({"event_id": event_id})
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
-        assert "user_id" not in request.query, "the bot reads"
         fault = self.history_faults.pop(0) if self.history_faults else "none"
         if isinstance(fault, Refusal):
             return self._refuse(fault)
         if fault != "none":
             return self._proxy()
+        if request.match_info["room"] in self.without_bot:
+            if "user_id" not in request.query:
+                return self._refuse(Refusal(403, "M_FORBIDDEN"))
+        else:
+            assert "user_id" not in request.query, "the bot reads"
         self.pages += 1
         events = [e for e in reversed(self.history) if e["room_id"] == request.match_info["room"]]
         start = int(request.query.get("from", "0"))
@@ -281,7 +287,7 @@ def _set_up(connection: Connection) -> tuple[Entity, str]:
     members.merge(connection, entity, {ada.ref: Standing("host", None)}, [])
     sync.touch(connection, "t1", "entity", entity.ref, now=START)
     claimed = rooms.claim(
-        connection, "t1", entity.ref, claim="c1", lock_alias=entity.alias, now=START, new_id=new_id
+        connection, "t1", entity.ref, claim="c1", lock_alias="#lock1:x", now=START, new_id=new_id
     )
     event_log.record_room_id(connection, "t1", claimed.ref, ROOM, "12", now=START, bot=BOT)
     return entity, claimed.ref

@@ -118,7 +118,7 @@ class Sender:
         )
         assert entity is not None
         room = rooms.claim(
-            connection, "t1", entity.ref, claim="c", lock_alias=entity.alias, now=now, new_id=new_id
+            connection, "t1", entity.ref, claim="c", lock_alias="#lock:x", now=now, new_id=new_id
         )
         event_log.record_room_id(connection, "t1", room.ref, ROOM, "12", now=now, bot=BOT)
 

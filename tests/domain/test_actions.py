@@ -15,6 +15,8 @@ from openmeet_appservice.domain.actions import (
     Join,
     JoinBot,
     Kick,
+    Leave,
+    MarkDirect,
     PutAlias,
     SetDirectoryVisibility,
     SetState,
@@ -45,6 +47,8 @@ ONE_OF_EACH: list[Action] = [
     Kick("@ada:hs.test", "because"),
     Ban("@ada:hs.test", "because"),
     Unban("@ada:hs.test"),
+    Leave("@ada:hs.test"),
+    MarkDirect("@ada:hs.test", marked=True),
 ]
 
 

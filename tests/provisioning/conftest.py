@@ -157,15 +157,14 @@ def _agree(connection: Connection, now: int) -> int:
 def _make_room(connection: Connection, tenant: str, ref: str, now: int) -> None:
     entity = entities.get(connection, tenant, ref)
     assert entity is not None
-    published = entity.spec["status"] in {"published", "cancelled"}
+    published = entity.status in {"published", "cancelled"}
     if entity.archived_at or not published or rooms.in_use(connection, tenant, ref):
         return
-    claimed = rooms.claim(
-        connection, tenant, ref, claim=new_id("c"), lock_alias=entity.alias, now=now, new_id=new_id
-    )
+    lock = entity.alias or f"#_openmeet_{ref}:{SERVER}"
+    claimed = rooms.claim(connection, tenant, ref, claim=new_id("c"), lock_alias=lock, now=now, new_id=new_id)
     room_id = f"!{claimed.ref}:{SERVER}"
     event_log.record_room_id(connection, tenant, claimed.ref, room_id, "12", now=now, bot=BOT)
-    if entity.spec["visibility"] != "private":
+    if entity.visibility != "private":
         rooms.set_alias(connection, tenant, claimed.ref, entity.alias)
 
 

@@ -197,7 +197,7 @@ async def test_a_secret_is_never_replayed(admin: Api) -> None:
 
 def path_for(route: Route, tenant: str) -> str:
     return route.path.removeprefix("/v1").format(
-        tenant=tenant, user="ada", event="x", group="x", name="main", key_id="k"
+        tenant=tenant, user="ada", user_a="ada", user_b="bob", event="x", group="x", name="main", key_id="k"
     )
 
 

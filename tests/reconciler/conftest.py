@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from openmeet_appservice.dev import ports
 from openmeet_appservice.dev.person import Person
 from openmeet_appservice.dev.synapse import Synapse, SynapseSettings
+from openmeet_appservice.domain.direct import MEMBER, direct_slug
 from openmeet_appservice.domain.kinds import (
     DEFAULT_CHAT_STATUSES,
     DEFAULT_POWER_LEVELS,
@@ -189,6 +190,27 @@ class Service:
         """Delete an event."""
         return await self._write(_archive, EntityKind.EVENT, self.slug(name))
 
+    async def put_direct(self, one: str, other: str, **spec: Any) -> Entity:
+        """Let two users have a room of their own."""
+        return await self._write(
+            _put_entity,
+            EntityKind.DIRECT,
+            direct_slug(self.slug(one), self.slug(other)),
+            None,
+            spec,
+            {self.slug(user): Standing(MEMBER) for user in (one, other)},
+            lambda slug: f"@openmeet_{TENANT}_{slug}:{SERVER}",
+            False,
+        )
+
+    async def archive_direct(self, one: str, other: str) -> Entity:
+        """Delete the room of two users."""
+        return await self._write(_archive, EntityKind.DIRECT, direct_slug(self.slug(one), self.slug(other)))
+
+    async def poke(self, thing: Entity) -> None:
+        """Have it compared again."""
+        await self._write(sync.touch, TENANT, "entity", thing.ref, now=_now())
+
     async def _write(
         self, do: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -335,7 +357,7 @@ def _put_entity(
     connection: Connection,
     kind: EntityKind,
     slug: str,
-    alias: str,
+    alias: str | None,
     spec: dict[str, Any],
     who: dict[str, Standing] | None,
     user_id: Callable[[str], str],

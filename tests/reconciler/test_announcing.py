@@ -123,6 +123,7 @@ class Told:
 
     async def room(self, entity: Entity, room_id: str) -> Room:
         def make(connection: Connection) -> Room:
+            assert entity.alias is not None
             made = rooms.claim(
                 connection,
                 "t1",

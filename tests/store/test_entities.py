@@ -87,6 +87,7 @@ async def test_whoever_waits_for_an_archived_one_sees_the_new_one(database: Data
 async def test_an_alias_is_free_once_its_entity_is_archived(database: Database) -> None:
     entity = await create(database, "games")
     assert entity is not None
+    assert entity.alias is not None
     assert not await database.write(entities.alias_is_free, entity.alias)
     await database.write(entities.archive, entity, as_of=None, now=2)
     assert await database.write(entities.alias_is_free, entity.alias)

@@ -148,11 +148,16 @@ def upgrade() -> None:
         "entities",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False, comment="event or group"),
-        sa.Column("slug", sa.String(length=255), nullable=False),
-        sa.Column("slug_key", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False, comment="event, group or direct"),
         sa.Column(
-            "alias", sa.String(length=255), nullable=False, comment="in full, by the template of its time"
+            "slug", sa.String(length=511), nullable=False, comment="a direct room's: those of its two users"
+        ),
+        sa.Column("slug_key", sa.String(length=511), nullable=False),
+        sa.Column(
+            "alias",
+            sa.String(length=255),
+            nullable=True,
+            comment="in full, by the template of its time; direct rooms have none",
         ),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("spec", sa.Text(), nullable=False, comment="JSON"),
