@@ -155,6 +155,13 @@ class Service:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory it has, its share of libraries included (Linux)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(line.split()[1]) * 1024
+
     def await_ready(self) -> None:
         """Return once it says that it is ready."""
         host, _, port = self.installation.of("OPS").removeprefix("http://").partition(":")

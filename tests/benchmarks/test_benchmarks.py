@@ -43,3 +43,13 @@ def test_delivery() -> None:
 def test_latency() -> None:
     printed = run("latency", "--rounds", "1", "--messages", "2")
     assert "The p50 of ours is" in printed
+
+
+def test_rooms() -> None:
+    printed = run("rooms", "--rounds", "1", "--puppets", "3")
+    assert "Ours takes x" in printed
+
+
+def test_scale() -> None:
+    printed = run("scale", "--rooms", "20", "--rounds", "1", "--changes", "3", "--idle", "0.1")
+    assert "A change with many rooms takes x" in printed
