@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from openmeet_appservice.domain.actions import CreateRoom
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import full_alias, temporary_alias_localpart
-from openmeet_appservice.errors import HomeserverRefused, NotReconciled
+from openmeet_appservice.errors import HomeserverError, HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.observe import read_room
@@ -41,7 +41,11 @@ ATTEMPTS = 3
 """How often a room is asked for in one run, when its alias has to be freed first."""
 
 DEAD_AFTER = 3
-"""After how many failed runs a room that nobody can enter is given up: until then Synapse may be at it."""
+"""After how many failed runs a room that nobody can enter is given up."""
+
+MAKING_MS = 5 * 60_000
+"""For how long Synapse may be at making a room, in milliseconds. We wait three minutes for its answer, but a
+process that begins meanwhile knows nothing of that."""
 
 
 class RoomMaker:
@@ -100,8 +104,9 @@ class RoomMaker:
         for _ in range(ATTEMPTS):
             try:
                 room_id = await self._homeserver.create_room(body, action.as_user)
-            except HomeserverRefused as error:
-                if error.errcode != "M_ROOM_IN_USE" and error.status != 409:
+            except HomeserverError as error:
+                if not _is_in_use(error):
+                    await self._database.write(rooms.note_asked, room.tenant, room.ref, now=self._now())
                     raise
                 if await self._find(room, attempts, action.as_user):
                     return
@@ -109,6 +114,10 @@ class RoomMaker:
                 await self._record(room, room_id, str(body["room_version"]))
                 return
         raise NotReconciled("alias_taken", f"{room.lock_alias} does not become free")
+
+    def may_be_under_way(self, room: Room) -> bool:
+        """Tell whether Synapse may still be making the room, if it never let its maker in."""
+        return self._now() - room.asked_at < MAKING_MS
 
     async def was_made(self, room: Room, attempts: int, as_user: str | None = None) -> bool:
         """Find out whether a room was made for the claim though nobody told; if so, record it.
@@ -163,7 +172,7 @@ class RoomMaker:
                 ) from error
             if error.status != 404:
                 raise
-            if attempts < DEAD_AFTER:
+            if attempts < DEAD_AFTER or self.may_be_under_way(room):
                 raise NotReconciled("room_not_ready", f"nobody is in {target} yet ({error})") from error
         logger.warning("nobody can enter %s, which %s leads to: making another", target, room.lock_alias)
         await self._homeserver.delete_alias(room.lock_alias)
@@ -212,6 +221,10 @@ class RoomMaker:
             logger.info("made %s", room_id, extra=fields)
         else:
             logger.warning("%s is a second room for the same claim; it will be closed", room_id, extra=fields)
+
+
+def _is_in_use(error: HomeserverError) -> bool:
+    return isinstance(error, HomeserverRefused) and (error.errcode == "M_ROOM_IN_USE" or error.status == 409)
 
 
 def _record(

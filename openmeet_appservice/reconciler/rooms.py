@@ -135,7 +135,7 @@ class RoomReconciler:
             if not steps.actions:
                 _raise_findings(steps)
                 return None
-            applied = await self._apply(room, steps, attempts, is_outdated)
+            applied = await self._apply(room, steps, attempts, is_outdated, was_inside=bool(actual.members))
             if applied is None or applied.refused or applied.conflict or applied.interrupted:
                 return applied or Applied()
             _raise_findings(steps)
@@ -190,20 +190,29 @@ class RoomReconciler:
         return None
 
     async def _apply(
-        self, room: Room, steps: Plan, attempts: int, is_outdated: Callable[[], bool]
+        self,
+        room: Room,
+        steps: Plan,
+        attempts: int,
+        is_outdated: Callable[[], bool],
+        *,
+        was_inside: bool,
     ) -> Applied | None:
-        """Apply the plan; None when there is more to compare afterwards."""
+        """Apply the plan; None when there is more to compare afterwards.
+
+        *was_inside*: the bot has been in the room.
+        """
         assert room.room_id is not None
         try:
             applied = await self._applier.apply(room, room.room_id, steps.actions, is_outdated=is_outdated)
         except HomeserverRefused as error:
             if not isinstance(steps.actions[0], JoinBot) or error.status not in (403, 404):
                 raise
-            await self._lost(room, error, attempts)
+            await self._lost(room, error, attempts, was_inside=was_inside)
             return None
         return None if isinstance(steps.actions[0], JoinBot) else applied
 
-    async def _lost(self, room: Room, error: HomeserverRefused, attempts: int) -> None:
+    async def _lost(self, room: Room, error: HomeserverRefused, attempts: int, *, was_inside: bool) -> None:
         """Give up a room that nobody can enter any more, so that a new one is made."""
         if error.status == 403:
             raise NotReconciled(
@@ -211,7 +220,7 @@ class RoomReconciler:
                 f"the bot is not in {room.room_id} and is not let in ({error}); "
                 "somebody with the power must invite it",
             ) from error
-        if attempts < DEAD_AFTER:
+        if attempts < DEAD_AFTER or (not was_inside and self._maker.may_be_under_way(room)):
             raise NotReconciled("room_lost", f"nobody is in {room.room_id} any more ({error})") from error
         logger.warning("nobody can enter %s any more: a new room is made", room.room_id)
         await self._database.write(rooms.set_state, room.tenant, room.ref, "former")

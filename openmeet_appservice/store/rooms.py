@@ -26,8 +26,9 @@ IN_USE = ("claimed", "open")
 class Room:
     """A room of ours. *room_id* is None until one of the three ways to learn it has done so.
 
-    *replaces* is our id of the room that it takes the place of, until OpenMeet was told. From a *guarded*
-    one, which was adopted, nobody is removed.
+    *replaces* is our id of the room that it takes the place of, until OpenMeet was told. *asked_at* is when
+    Synapse was asked for it last, in milliseconds since the epoch. From a *guarded* one, which was adopted,
+    nobody is removed.
     """
 
     tenant: str
@@ -40,6 +41,7 @@ class Room:
     room_id: str | None
     room_version: str | None
     log_id: str
+    asked_at: int
     replaces: str | None = None
     guarded: bool = False
 
@@ -158,6 +160,15 @@ def relock(connection: Connection, tenant: str, ref: str, lock_alias: str) -> No
     )
 
 
+def note_asked(connection: Connection, tenant: str, ref: str, *, now: int) -> None:
+    """Note that Synapse was just asked for a room and may still be making it."""
+    connection.execute(
+        update(rooms)
+        .where(rooms.c.tenant == tenant, rooms.c.id == ref, rooms.c.room_id.is_(None))
+        .values(created_at=now)
+    )
+
+
 def add_orphan(
     connection: Connection, claimed: Room, room_id: str, room_version: str, *, now: int, new_id: NewId
 ) -> None:
@@ -207,6 +218,7 @@ def _room(row: Row[Any]) -> Room:
         room_id=row.room_id,
         room_version=row.room_version,
         log_id=row.log_id,
+        asked_at=row.created_at,
         replaces=row.replaces,
         guarded=row.guarded,
     )

@@ -192,7 +192,7 @@ class ModelHomeserver:
         if "name" in body:
             state["m.room.name", ""] = {"name": body["name"]}
         if "topic" in body:
-            rich = {"m.text": [{"body": body["topic"], "mimetype": "text/plain"}]}
+            rich = {"m.text": [{"body": body["topic"]}]}
             state["m.room.topic", ""] = {"topic": body["topic"], "m.topic": rich}
         return state
 
@@ -213,11 +213,12 @@ class ModelHomeserver:
         self, sender: str, room_id: str, event_type: str, state_key: str, content: JsonObject
     ) -> JsonObject:
         """Set one state event."""
+        room = self._visible(sender, room_id)
+        room.check_state(sender, event_type, content)
         alias = content.get("alias") if event_type == "m.room.canonical_alias" else None
         if alias and self.aliases.get(alias) != room_id:
             raise MatrixError(400, "M_BAD_ALIAS", f"Room alias {alias} does not point to the room")
-        room = self._visible(sender, room_id)
-        return {"event_id": room.set_state(sender, event_type, content, state_key)}
+        return {"event_id": room.add(sender, event_type, content, state_key)}
 
     def join(self, sender: str, room_id: str) -> JsonObject:
         """Join."""

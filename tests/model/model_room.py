@@ -84,10 +84,10 @@ class Room:
         return level
 
     def state_as_seen_by(self, user: str) -> list[JsonObject]:
-        """Return the state for somebody inside, or as it was when somebody left."""
+        """Return the state for somebody inside, or as it was when somebody left or did not come."""
         if self.membership(user) == "join":
             return list(self.state.values())
-        if user in self.left_with:
+        if self.membership(user) == "leave":
             return self.left_with[user]
         raise forbidden(f"User {user} not in room {self.room_id}")
 
@@ -114,16 +114,14 @@ class Room:
             "room_id": self.room_id,
             "event_id": self.new_event_id(),
         }
-        leaves = event_type == "m.room.member" and content["membership"] in ("leave", "ban")
-        was_inside = before is not None and before["content"].get("membership") == "join"
         self.state[event_type, state_key] = event
-        if leaves and was_inside:
+        if event_type == "m.room.member" and content["membership"] == "leave":
             self.left_with[state_key] = list(self.state.values())
         self.emit(event)
         return str(event["event_id"])
 
-    def set_state(self, sender: str, event_type: str, content: JsonObject, state_key: str = "") -> str:
-        """Set a state event that is no membership."""
+    def check_state(self, sender: str, event_type: str, content: JsonObject) -> None:
+        """Check that somebody may set a state event that is no membership."""
         self._must_be_inside(sender)
         levels = self.content("m.room.power_levels")
         needed = levels.get("events", {}).get(event_type, self._level("state_default", 50 if levels else 0))
@@ -132,7 +130,6 @@ class Room:
         if event_type == "m.room.power_levels":
             self.check_levels(content)
             self._check_level_changes(sender, levels, content)
-        return self.add(sender, event_type, content, state_key)
 
     def check_levels(self, content: JsonObject) -> None:
         """Check what holds for power levels whoever sets them."""
@@ -169,7 +166,7 @@ class Room:
         if membership == "join":
             return
         if membership == "ban":
-            raise forbidden("You are banned from this room")
+            raise MatrixError(403, "M_BAD_STATE", "Cannot join user who was banned")
         is_open = self.content("m.room.join_rules").get("join_rule") == "public"
         if not is_open and membership != "invite":
             raise forbidden("You are not invited to this room.")
@@ -177,7 +174,7 @@ class Room:
 
     def invite(self, sender: str, user: str) -> None:
         """Invite somebody."""
-        if self.membership(user) == "ban" and self.membership(sender) == "join":
+        if self.membership(user) == "ban":
             raise MatrixError(403, "M_BAD_STATE", "Cannot invite user who was banned")
         self._must_be_inside(sender)
         if self.membership(user) == "join":
@@ -194,7 +191,8 @@ class Room:
         if membership not in ("join", "invite", "knock"):
             raise forbidden("The target user is not in the room")
         self._must_be_inside(sender)
-        self._must_outrank(sender, user, "kick")
+        if sender != user:
+            self._must_outrank(sender, user, "kick")
         self._become(sender, user, "leave", {})
 
     def ban(self, sender: str, user: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 from .model_homeserver import ModelHomeserver
 from .model_room import JsonObject, MatrixError, forbidden
+from .transport import Answer, Asked, Perform
 
 Operation = Callable[[ModelHomeserver, str, list[str], JsonObject], Any]
 """Does what was asked: the homeserver, who asks, the path's variable parts, the body."""
@@ -62,30 +65,29 @@ class UnknownRequest(AssertionError):
     """The model does not know this request: teach it what Synapse does with it."""
 
 
-async def answer(
-    homeserver: ModelHomeserver, method: str, parts: list[str], as_user: str | None, body: JsonObject
-) -> Any:
-    """Answer one authenticated request.
+def performer(homeserver: ModelHomeserver, unknown: list[str]) -> Perform:
+    """Return what makes requests to the model; those that it has to learn are added to *unknown*."""
 
-    Parameters
-    ----------
-    parts
-        The path, parted at its slashes and decoded.
-    as_user
-        As whom the application service acts; the bot when None.
+    async def perform(asked: Asked) -> Answer:
+        try:
+            found = await _answer(homeserver, asked)
+        except MatrixError as error:
+            return Answer(error.status, json.dumps(error.body).encode())
+        except UnknownRequest as error:
+            unknown.append(str(error))
+            return Answer(404, b'{"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"}')
+        return Answer(200, json.dumps(found).encode())
 
-    Raises
-    ------
-    MatrixError
-        The homeserver refuses.
-    UnknownRequest
-        The model has to learn.
-    """
-    operation, at = _find(method, parts)
-    who = as_user or homeserver.bot
+    return perform
+
+
+async def _answer(homeserver: ModelHomeserver, asked: Asked) -> Any:
+    parts = [unquote(part) for part in asked.url.raw_path.removeprefix("/").split("/")]
+    operation, at = _find(asked.method, parts)
+    who = asked.query.get("user_id", homeserver.bot)
     if who not in homeserver.profiles:
         raise forbidden("Application service has not registered this user")
-    result = operation(homeserver, who, at, body)
+    result = operation(homeserver, who, at, json.loads(asked.body) if asked.body else {})
     return await result if inspect.isawaitable(result) else result
 
 
@@ -97,6 +99,3 @@ def _find(method: str, parts: list[str]) -> tuple[Operation, list[str]]:
             if all(want in ("*", part) for want, part in pairs):
                 return operation, [part for want, part in pairs if want == "*"]
     raise UnknownRequest(f"{method} /{'/'.join(parts)}")
-
-
-__all__ = ["MatrixError", "UnknownRequest", "answer"]

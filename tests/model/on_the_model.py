@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Sequence
 
 from openmeet_appservice.homeserver import Homeserver, MatrixApi
@@ -12,6 +11,7 @@ from openmeet_appservice.store.database import Database
 
 from .life import Life
 from .model_homeserver import ModelHomeserver
+from .model_routes import performer
 from .program import Step
 from .run import Run
 from .stack import BOT, SERVER, Stack
@@ -22,34 +22,51 @@ START = 1_795_374_000_000
 """2026-11-22T19:00:00Z, in milliseconds."""
 
 PREFIXES = ("openmeet_", "event-", "group-", "_openmeet_")
+QUICK = 0.01
+"""Seconds that a step of making a room takes, unless it is said otherwise."""
+
 STRANGER = f"@paul:{SERVER}"
 
 
 class OnTheModel(Run):
-    """See the module. *seed* chooses the room version, and what the service itself leaves to chance."""
+    """See the module.
+
+    *seed* chooses the room version, whether two processes share the database (on SQLite they only do here,
+    for their leases' sake), and what the service itself leaves to chance.
+    """
+
+    patience = 4 * 3600.0
 
     def __init__(self, database: Database, loop: VirtualLoop, seed: int) -> None:
-        began, version = loop.seconds, random.Random(seed).choice(["12", "12", "11", "10"])
+        dice = random.Random(seed)
+        began, version = loop.seconds, dice.choice(["12", "12", "11", "10"])
         stack = Stack(
             database,
             self.speak,
             version=version,
             now=lambda: START + round((loop.seconds - began) * 1000),
             seed=seed,
+            processes=dice.choice([1, 1, 2]),
+            is_shared=database.dialect == "postgresql",
         )
         super().__init__(stack, version, STRANGER)
+        self.pause = QUICK
         self.homeserver = ModelHomeserver(
-            SERVER, BOT, PREFIXES, "12", pause=lambda: asyncio.sleep(0.01), push=stack.outbox.append
+            SERVER, BOT, PREFIXES, "12", pause=lambda: asyncio.sleep(self.pause), push=stack.outbox.append
         )
         self.homeserver.profiles[STRANGER] = "paul"
-        self.network = Network(self.homeserver)
+        self.unknown: list[str] = []
+        self.network = self._network()
+
+    def _network(self) -> Network:
+        return Network(performer(self.homeserver, self.unknown))
 
     def speak(self, life: Life) -> Homeserver:
         """Return the client of a process."""
         return self._client(life, self.network)
 
     def eyes(self) -> Homeserver:
-        return self._client(Life(), Network(self.homeserver))
+        return self._client(Life(), self._network())
 
     def _client(self, life: Life, network: Network) -> Homeserver:
         api = MatrixApi(
@@ -62,13 +79,6 @@ class OnTheModel(Run):
         )
         return Homeserver(api, "openmeet")
 
-    def heal(self) -> None:
-        self.network.faults.clear()
-
-    def requests_that_write(self) -> list[str]:
-        written, self.network.writes = self.network.writes, []
-        return written
-
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
@@ -78,19 +88,9 @@ class OnTheModel(Run):
     async def rooms_made(self) -> set[str]:
         return {room.room_id for room in self.homeserver.rooms.values() if room.membership(BOT)}
 
-    async def requests_fail(self, faults: list[str | None], seconds: float, aim: str = "") -> None:
-        self.network.faults, self.network.aim = deque(faults), aim
-        await self.pass_time(seconds)
-
-    async def goes_down(self, seconds: float) -> None:
-        self.network.is_down = True
-        await self.pass_time(seconds)
-        self.network.is_down = False
-
-    async def synapse_restarts(self) -> None:
-        self.network.restart()
-        self.stack.outbox.events.clear()
+    async def making_takes(self, pause: float) -> None:
+        self.pause = pause or QUICK
 
     async def play(self, steps: Sequence[Step]) -> None:
         await super().play(steps)
-        assert self.network.unknown == []
+        assert self.unknown == []

@@ -72,12 +72,17 @@ STATES: dict[str, tuple[dict[str, Any], ...]] = {
 """What people may write over what is wanted; users by their slugs, added to the power levels there are."""
 
 
+MEDDLING = frozenset({"change_state", "change_member", "stranger", "change_directory"})
+"""The steps after which a room is not as it was left."""
+
+
 def draw(seed: int, length: int) -> list[Step]:
     """Draw a run of *length* steps."""
     dice = random.Random(seed)
     kinds, weights = zip(*_KINDS, strict=True)
     start: list[Step] = [_put(dice, status="published") for _ in range(dice.choice([1, 1, 2]))]
-    return start + [kind(dice) for kind in dice.choices(kinds, weights, k=length)]
+    steps = start + [kind(dice) for kind in dice.choices(kinds, weights, k=length)]
+    return [step for step in steps if step[0] not in MEDDLING] if dice.random() < 0.3 else steps
 
 
 def shorten(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> list[Step]:
@@ -226,4 +231,5 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_requests_fail, 12),
     (lambda dice: ("goes_down", {"seconds": dice.choice([0.1, 1, 60])}), 2),
     (lambda dice: ("synapse_restarts", {}), 4),
+    (lambda dice: ("making_takes", {"pause": dice.choice([0, 0.5, 10, 30])}), 4),
 )

@@ -36,7 +36,6 @@ from .life import Life, LivingDatabase
 
 SERVER = "hs.test"
 BOT = f"@openmeet-bot:{SERVER}"
-TENANT = "t1"
 HS_TOKEN = "hs-token"
 SECRETS = SecretBox([Fernet.generate_key().decode()])
 CALLER = Caller(Scope.ADMIN, None, "key", "tests")
@@ -54,16 +53,29 @@ class Process:
 
 @dataclass(slots=True)
 class Outbox:
-    """What Synapse has to push and has not pushed yet; *held*: it does not, for now."""
+    """What Synapse has to push and has not pushed yet; *held*: it does not, for now.
+
+    *never_told* are the rooms of whose beginning it will never tell.
+    """
 
     events: list[dict[str, Any]] = field(default_factory=list)
     held: bool = False
     something: asyncio.Event = field(default_factory=asyncio.Event)
+    never_told: set[str] = field(default_factory=set)
 
     def append(self, event: dict[str, Any]) -> None:
         """Take one more."""
-        self.events.append(event)
+        self.take([event])
+
+    def take(self, events: list[dict[str, Any]]) -> None:
+        """Take some more."""
+        self.events += events
         self.something.set()
+
+    def lose(self) -> None:
+        """Forget what was to be pushed."""
+        self.never_told |= {event["room_id"] for event in self.events if event["type"] == "m.room.create"}
+        self.events.clear()
 
 
 class Stack:
@@ -79,8 +91,12 @@ class Stack:
         Of new rooms.
     now
         Milliseconds since the epoch.
+    processes
+        How many of the service there are.
     is_shared
-        Whether several processes work on the database at once.
+        Whether there may be more on the database, which each has to reckon with.
+    tenant
+        Whose rooms they are. No two runs on one homeserver may have the same.
     """
 
     def __init__(
@@ -91,16 +107,18 @@ class Stack:
         version: str,
         now: Callable[[], int],
         seed: int,
+        processes: int = 1,
         is_shared: bool = False,
-        prefix: str = "",
+        tenant: str = "t1",
     ) -> None:
         self.database = database
         self.now = now
-        self.prefix = prefix
+        self.tenant = tenant
         self.wakeups = Wakeups()
         self.processes: list[Process] = []
         self.outbox = Outbox()
-        self.is_shared = is_shared
+        self.wanted_processes = processes
+        self.is_shared = is_shared or processes > 1
         self.rooms = RoomSettings(
             alias="{kind}-{slug}-{tenant}",
             private_alias=False,
@@ -140,7 +158,7 @@ class Stack:
 
     async def call(self, method: str, path: str, body: Any = None, **query: str) -> Any:
         """Call the API below the tenant's path; return the JSON of the answer, None for a refusal."""
-        full = f"/v1/tenants/{TENANT}/{path}"
+        full = f"/v1/tenants/{self.tenant}/{path}"
         route, found = next(
             (route, match)
             for route in self._routes
@@ -163,9 +181,16 @@ class Stack:
     # -- processes
 
     async def begin(self) -> None:
-        """Make the tenant, and let Synapse push."""
-        await self.database.write(tenants.create, TENANT, name="Tenant", settings={}, now=self.now())
+        """Make the tenant, let Synapse push, and start the service."""
+        await self.database.write(tenants.create, self.tenant, name="Tenant", settings={}, now=self.now())
         self._pusher = asyncio.create_task(self._push())
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Do away with the processes that have died, and start others in their place."""
+        await self.bury()
+        while len(self.processes) < self.wanted_processes:
+            await self.start()
 
     async def start(self) -> None:
         """Start one more process."""
@@ -216,7 +241,7 @@ class Stack:
 
     def new_id(self, prefix: str) -> str:
         """Return an id of ours."""
-        return f"{prefix}_{self.prefix}{next(self._ids)}"
+        return f"{prefix}_{self.tenant}x{next(self._ids)}"
 
     # -- Synapse's hand
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .stack import BOT, SERVER, TENANT
+from .stack import BOT, SERVER
 
 JsonObject = dict[str, Any]
 State = Mapping[tuple[str, str], JsonObject]
@@ -26,15 +26,16 @@ _OF_THE_BOT = (
 )
 
 
-def user_id(slug: str) -> str:
-    """Return the puppet of a user."""
-    return f"@openmeet_{TENANT}_{slug}:{SERVER}"
+def puppet(tenant: str, slug: str) -> str:
+    """Return the user id of a user's puppet."""
+    return f"@openmeet_{tenant}_{slug}:{SERVER}"
 
 
 @dataclass
 class Wish:
     """An event or group as OpenMeet wants it."""
 
+    tenant: str
     kind: str
     slug: str
     spec: JsonObject
@@ -50,7 +51,7 @@ class Wish:
     @property
     def alias(self) -> str:
         """The alias kept for it."""
-        return f"#{self.kind}-{self.slug}-{TENANT}:{SERVER}"
+        return f"#{self.kind}-{self.slug}-{self.tenant}:{SERVER}"
 
     @property
     def is_open(self) -> bool:
@@ -83,12 +84,12 @@ class Wish:
                 may = member.get("status", "confirmed") in _MAY_CHAT
             if may and not member.get("banned"):
                 level = -1 if member.get("muted") else _POWER.get(member["role"], 0)
-                found[user_id(user)] = level
+                found[puppet(self.tenant, user)] = level
         return found
 
     def banned(self) -> set[str]:
         """Whom OpenMeet wants kept out."""
-        return {user_id(user) for user, member in self.members.items() if member.get("banned")}
+        return {puppet(self.tenant, user) for user, member in self.members.items() if member.get("banned")}
 
 
 def memberships(state: State) -> dict[str, tuple[str, str]]:
@@ -161,7 +162,7 @@ def _check_people(wish: Wish, state: State) -> None:
         assert found[user][0] == "ban"
     for user, member in wish.members.items():
         if not member.get("banned"):
-            assert found.get(user_id(user), ("", "")) != ("ban", BOT)
+            assert found.get(puppet(wish.tenant, user), ("", "")) != ("ban", BOT)
 
 
 def check_closed(state: State, version: str, *, listed: bool) -> None:
