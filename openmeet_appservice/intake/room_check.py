@@ -24,7 +24,7 @@ from openmeet_appservice.errors import (
 )
 from openmeet_appservice.homeserver import Direction, Homeserver, JsonObject, MessagesPage
 from openmeet_appservice.metrics import DRIFT_NOTICED, EVENTS_INGESTED, REPAIR_CHECKS, REPAIRED_EVENTS
-from openmeet_appservice.store import puppets, repair
+from openmeet_appservice.store import direct, puppets, repair
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.event_log import Appended
 from openmeet_appservice.store.repair import Checked, Mended
@@ -181,7 +181,12 @@ class RoomCheck:
     async def _page(
         self, reading: _Reading, *, direction: Direction, limit: int, from_: str | None = None
     ) -> MessagesPage:
-        """Read one page: as the bot, or where it may not, as a puppet that is inside."""
+        """Read one page: as the bot, or where it may not, as a puppet that is inside.
+
+        The bot is never in a direct room. When its puppets have left it, each still sees what was until then.
+        """
+        if reading.room.direct and reading.reader is None:
+            reading.reader = await self._somebody_inside(reading) or await self._the_last_to_leave(reading)
 
         async def read() -> MessagesPage:
             await self._turn(reading)
@@ -210,6 +215,11 @@ class RoomCheck:
             return None
         ours = await self.database.read(puppets.by_user_id, room.tenant, inside - {self.bot})
         return min(ours, default=None)
+
+    async def _the_last_to_leave(self, reading: _Reading) -> str | None:
+        """Return the puppet that leaves a direct room after the other when that is closed."""
+        room = reading.room
+        return max(await self.database.read(direct.puppets_of_room, room.tenant, room.ref), default=None)
 
     async def _turn(self, reading: _Reading) -> None:
         await reading.wait()

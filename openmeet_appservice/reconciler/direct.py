@@ -180,7 +180,7 @@ class DirectRooms:
             else:
                 return
         have_left = all(actual.members.get(user) in _GONE for user in owners)
-        if not have_left and attempts < DEAD_AFTER:
+        if not have_left and (attempts < DEAD_AFTER or self._maker.may_be_under_way(room)):
             # Synapse may be just making it.
             raise NotReconciled("room_lost", f"no puppet is in {room_id}, nor let in ({refusal})")
         logger.warning("no puppet is in %s, nor let in any more: a new room is made", room_id)

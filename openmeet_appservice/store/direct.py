@@ -1,4 +1,4 @@
-"""Which direct rooms a puppet has, for its ``m.direct``."""
+"""Which direct rooms a puppet has, for its ``m.direct``, and which puppets a direct room."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, select
 
 from openmeet_appservice.domain.kinds import EntityKind
+from openmeet_appservice.store import puppets
 from openmeet_appservice.store.tables import entities, members, rooms, users
 
 
@@ -57,3 +58,15 @@ def chats_of(connection: Connection, tenant: str, user_id: str) -> Chats:
         else:
             past.add(row.room_id)
     return Chats({user: frozenset(ids) for user, ids in present.items()}, frozenset(past))
+
+
+def puppets_of_room(connection: Connection, tenant: str, room_ref: str) -> set[str]:
+    """Return the user ids of the puppets whose room that is (our id of it), inside or not."""
+    people = connection.execute(
+        select(users.c.user_id)
+        .select_from(rooms)
+        .join(members, and_(members.c.tenant == rooms.c.tenant, members.c.entity_ref == rooms.c.entity_ref))
+        .join(users, and_(users.c.tenant == members.c.tenant, users.c.id == members.c.user_ref))
+        .where(rooms.c.tenant == tenant, rooms.c.id == room_ref)
+    )
+    return set(puppets.by_user_id(connection, tenant, people.scalars().all()))

@@ -37,6 +37,7 @@ from sqlalchemy.sql import ColumnElement
 from openmeet_appservice.domain import history
 from openmeet_appservice.domain.arrival import Arrival
 from openmeet_appservice.domain.history import Walk
+from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.store import event_log
 from openmeet_appservice.store.bulk import among, insert_if_absent
 from openmeet_appservice.store.event_log import Appended
@@ -65,6 +66,8 @@ class Checked:
         The event up to which the log is complete; None where nobody has looked yet.
     rests
         Whether it is looked at for the last time.
+    direct
+        Whether it is a direct room, in which the bot never is.
     """
 
     tenant: str
@@ -73,6 +76,7 @@ class Checked:
     point: str | None
     until: int
     rests: bool
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +334,7 @@ def _take(connection: Connection, row: Row[Any], now: int, lease: int) -> Checke
         point=row.complete_event_id,
         until=now + lease,
         rests=row.archived_at is not None and row.archived_at < now - RESTS_AFTER,
+        direct=row.kind == EntityKind.DIRECT,
     )
 
 
@@ -365,16 +370,16 @@ def _held(room: Checked) -> ColumnElement[bool]:
 # the text, for neither database uses a partial index for a parameter.
 _OPEN = and_(rooms.c.state == literal_column("'open'"), rooms.c.room_id.is_not(None))
 
+_ITS_ENTITY = and_(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref)
+
 _CHECKED: Select[Any] = (
     select(
         rooms.c.tenant,
         rooms.c.id,
         rooms.c.room_id,
         rooms.c.complete_event_id,
-        select(entities.c.archived_at)
-        .where(entities.c.tenant == rooms.c.tenant, entities.c.id == rooms.c.entity_ref)
-        .scalar_subquery()
-        .label("archived_at"),
+        select(entities.c.archived_at).where(_ITS_ENTITY).scalar_subquery().label("archived_at"),
+        select(entities.c.kind).where(_ITS_ENTITY).scalar_subquery().label("kind"),
     )
     .select_from(rooms)
     .where(_OPEN)

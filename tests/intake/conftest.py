@@ -19,7 +19,7 @@ from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.intake.app import IntakeSettings, build_app
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.store.database import Database
-from openmeet_appservice.store.tables import entities, room_events, rooms, sync, tenants, users
+from openmeet_appservice.store.tables import entities, members, room_events, rooms, sync, tenants, users
 from openmeet_appservice.store.wakeups import Wakeups
 
 SERVER = "hs.test"
@@ -217,6 +217,29 @@ def add_user(connection: Connection, user_id: str) -> None:
     )
 
 
+def add_pair(connection: Connection, ref: str, *user_ids: str) -> None:
+    """Insert a direct room's entity of ``t1``, and its two users."""
+    connection.execute(
+        insert(entities).values(
+            tenant="t1",
+            id=ref,
+            kind="direct",
+            slug=ref,
+            slug_key=ref,
+            spec="{}",
+            revision=1,
+            members_revision=1,
+            removals_confirmed=0,
+            created_at=0,
+            updated_at=0,
+        )
+    )
+    for user_id in user_ids:
+        add_user(connection, user_id)
+        member = {"tenant": "t1", "entity_ref": ref, "user_ref": user_id, "role": "member"}
+        connection.execute(insert(members).values(**member, banned=False, muted=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Inserts rows: tests cannot import this file."""
@@ -225,6 +248,7 @@ class Rows:
     entity: Callable[..., None] = add_entity
     room: Callable[..., None] = add_room
     user: Callable[..., None] = add_user
+    pair: Callable[..., None] = add_pair
 
 
 @pytest.fixture

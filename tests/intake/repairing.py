@@ -40,6 +40,8 @@ class Synapse:
     now: Callable[[], int]
     rooms: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     readers: dict[str, set[str]] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
+    """Those readers who are no longer in any room, and see what was until they left."""
     errors: dict[str, Exception] = field(default_factory=dict)
     is_away: bool = False
     asked: Counter[str] = field(default_factory=Counter)
@@ -75,7 +77,10 @@ class Synapse:
 
     async def joined_members(self, room_id: str) -> set[str]:
         self._ask("joined_members")
-        return self.readers[room_id] | {"@other:hs.test"}
+        inside = self.readers[room_id] - self.left
+        if not inside and self.left:
+            raise FORBIDDEN
+        return inside | {"@other:hs.test"}
 
     async def messages(
         self, room_id: str, *, from_: str | None, direction: str, limit: int, as_user: str | None
