@@ -69,6 +69,12 @@ REPAIR_OLDEST_CHECK = Gauge(
     "Time since the room was compared with its history that waits the longest for it",
     registry=REGISTRY,
 )
+INVITATIONS = Counter(
+    "openmeet_as_invitations_total",
+    "Invitations of puppets by people on Matrix, by what was answered: accepted or declined",
+    ["answer"],
+    registry=REGISTRY,
+)
 
 # -- to Synapse
 

@@ -138,6 +138,7 @@ def build_reconciler(
         server_name=config.homeserver.server_name,
         bot_user_id=bot_user_id(config),
         rooms=room_settings(config),
+        direct_invitations=config.users.direct_invitations,
     )
     return Reconciler(database, homeserver, wakeups, settings)
 

@@ -22,6 +22,7 @@ from openmeet_appservice.config.values import (
     Token,
 )
 from openmeet_appservice.domain.addresses import Address
+from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
 
@@ -146,6 +147,7 @@ class UsersConfig(Section):
     puppet_localpart: Annotated[str, AfterValidator(templates.check_user_template)] = (
         "openmeet_{tenant}_{user}"
     )
+    direct_invitations: InvitationPolicy = InvitationPolicy.DECLINE
 
 
 class PowerLevels(Section):

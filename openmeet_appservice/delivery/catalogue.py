@@ -13,6 +13,7 @@ from openmeet_appservice.delivery.schemas import (
     RoomEventsWebhook,
     RoomReadyWebhook,
     RoomReplacedWebhook,
+    UserInvitedWebhook,
     UserReadyWebhook,
 )
 from openmeet_appservice.web.webhooks import Webhook
@@ -71,6 +72,13 @@ WEBHOOKS = (
         _OF_NOTICES,
     ),
     Webhook("user.ready", "A user is on Matrix", "", UserReadyWebhook, _OF_NOTICES),
+    Webhook(
+        "user.invited",
+        "Somebody on Matrix invited a user",
+        "Into a room that is none of OpenMeet's; `users.direct_invitations` says what is answered.",
+        UserInvitedWebhook,
+        _OF_NOTICES,
+    ),
     Webhook("member.denied", "Somebody may not be in a room", "", MemberDeniedWebhook, _OF_NOTICES),
     Webhook(
         "endpoint.disabled",

@@ -178,12 +178,25 @@ class UserReadyData(Told):
     user: ReadyUser
 
 
-class DeniedMember(Told):
-    """Who was denied; `user` and `external_id` are null for a stranger."""
+class SomebodyOnMatrix(Told):
+    """Who it is; `user` and `external_id` are null for a stranger."""
 
     user_id: str
     user: str | None
     external_id: str | None
+
+
+class UserInvitedData(Told):
+    """An invitation of one of OpenMeet's users into a room that is none of OpenMeet's, and the answer."""
+
+    tenant: str
+    user: ReadyUser
+    room_id: str
+    inviter: SomebodyOnMatrix
+    direct: bool = Field(description="The inviter meant a direct chat.")
+    accepted: bool = Field(
+        description="The user's puppet has joined. What is said in that room is not sent to OpenMeet."
+    )
 
 
 class MemberDeniedData(Told):
@@ -191,7 +204,7 @@ class MemberDeniedData(Told):
 
     tenant: str
     room: WebhookRoom
-    member: DeniedMember
+    member: SomebodyOnMatrix
     reason: str
 
 
@@ -293,6 +306,13 @@ class UserReadyWebhook(AnyWebhook):
 
     type: Literal["user.ready"]
     data: UserReadyData
+
+
+class UserInvitedWebhook(AnyWebhook):
+    """Somebody invited a user."""
+
+    type: Literal["user.invited"]
+    data: UserInvitedData
 
 
 class MemberDeniedWebhook(AnyWebhook):

@@ -104,6 +104,12 @@ class Person:
         answer = await self._call("POST", ["join", room], {})
         return str(answer["room_id"])
 
+    async def invite(self, user_id: str, *, direct: bool = True) -> str:
+        """Make a room, invite *user_id* into it, to a direct chat or not, and return the room's id."""
+        body = {"preset": "private_chat", "invite": [user_id], "is_direct": direct}
+        answer = await self._call("POST", ["createRoom"], body)
+        return str(answer["room_id"])
+
     async def leave(self, room_id: str) -> None:
         """Leave the room."""
         await self._call("POST", ["rooms", room_id, "leave"], {})

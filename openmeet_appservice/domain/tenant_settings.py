@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 from openmeet_appservice.domain.rooms import RoomSettings
 
@@ -36,3 +37,17 @@ def room_settings(defaults: RoomSettings, settings: Mapping[str, Any]) -> RoomSe
     if chosen.get("chat_statuses") is not None:
         changes["chat_statuses"] = frozenset(AttendeeStatus(status) for status in chosen["chat_statuses"])
     return replace(defaults, **changes)
+
+
+def invitation_policy(default: InvitationPolicy, settings: Mapping[str, Any]) -> InvitationPolicy:
+    """Return what one tenant's puppets answer to people who invite them to a direct chat.
+
+    Parameters
+    ----------
+    default
+        The configuration's.
+    settings
+        The tenant's own, as stored: an object whose ``users`` may hold ``direct_invitations``.
+    """
+    chosen: Mapping[str, Any] = settings.get("users") or {}
+    return InvitationPolicy(chosen.get("direct_invitations") or default)

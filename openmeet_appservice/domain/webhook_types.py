@@ -23,6 +23,9 @@ ROOM_REPLACED = "room.replaced"
 USER_READY = "user.ready"
 """A user's puppet exists and has its name."""
 
+USER_INVITED = "user.invited"
+"""Somebody invited a user's puppet into a room that is none of OpenMeet's."""
+
 MEMBER_DENIED = "member.denied"
 """Somebody was removed from a room who is not on OpenMeet's list."""
 
@@ -41,6 +44,7 @@ OPERATIONAL = (
     ROOM_ARCHIVED,
     ROOM_REPLACED,
     USER_READY,
+    USER_INVITED,
     MEMBER_DENIED,
     ENDPOINT_DISABLED,
     DELIVERY_DEAD,

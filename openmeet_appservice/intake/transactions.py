@@ -29,9 +29,10 @@ from openmeet_appservice.metrics import (
     TRANSACTION_SECONDS,
     TRANSACTIONS,
 )
-from openmeet_appservice.store import event_log, sync
+from openmeet_appservice.store import event_log, invitations, sync
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.event_log import Appended
+from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.wakeups import Wakeups
 from openmeet_appservice.web.middleware import read_body
 
@@ -137,7 +138,7 @@ class Transactions:
         self.suspicion.transaction(txn_id, arrivals)
         if done.stored or done.recorded:
             self.wakeups.wake("deliver")
-        if done.recorded or done.drifted:
+        if done.recorded or done.drifted or done.outside:
             self.wakeups.wake("reconcile")
         _count(done)
         _log(txn_id, done)
@@ -163,6 +164,8 @@ def _append(
     done = event_log.append(connection, arrivals, junk, now=now, bot=bot)
     for tenant, entity_ref in done.recorded:
         sync.poke(connection, tenant, "entity", entity_ref, now=now)
+    if done.outside:
+        invitations.note(connection, done.outside, bot=bot, now=now, new_id=new_id)
     return done
 
 

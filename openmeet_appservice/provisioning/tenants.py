@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 from sqlalchemy import Connection
 
+from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access as RoomAccess
 from openmeet_appservice.domain.kinds import AttendeeStatus
 from openmeet_appservice.domain.moments import to_rfc3339
@@ -72,9 +73,20 @@ class RoomOverrides(ApiModel):
         return statuses
 
 
+class UserOverrides(ApiModel):
+    """What this tenant's users have otherwise than the service's configuration says."""
+
+    direct_invitations: InvitationPolicy | None = Field(
+        default=None,
+        description="What puppets answer to people on Matrix who invite them to a direct chat; OpenMeet is "
+        "told by `user.invited`. Invitations into other rooms are always declined.",
+    )
+
+
 class TenantSettings(ApiModel):
     """What a tenant chose for itself. Absent: as the service's configuration says."""
 
+    users: UserOverrides = UserOverrides()
     rooms: RoomOverrides = RoomOverrides()
 
 
@@ -185,7 +197,7 @@ class Tenants:
         if (wanted.name, settings) == (found.name, found.settings):
             return found, False, False
         changed = tenants.update_tenant(connection, found, name=wanted.name, settings=settings, now=now)
-        if settings == found.settings:
+        if settings.get("rooms") == found.settings.get("rooms"):
             return changed, False, False
         return changed, False, entities.touch_all(connection, found.tenant, now=now) > 0
 

@@ -22,6 +22,7 @@ from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.direct import DirectRooms
 from openmeet_appservice.reconciler.failures import OUTAGES
+from openmeet_appservice.reconciler.invitations import Invitations
 from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.outage import Outage
 from openmeet_appservice.reconciler.pictures import Pictures
@@ -95,6 +96,15 @@ class Reconciler:
         self._rooms = _room_reconciler(
             database, homeserver, wakeups, settings, self._puppets, announcer, now, new_id, new_claim
         )
+        self._invitations = Invitations(
+            database,
+            homeserver,
+            self._puppets,
+            wakeups,
+            policy=settings.direct_invitations,
+            now=now,
+            new_id=new_id,
+        )
         self._outage = Outage(homeserver.whoami, self._outage_ended, sleep=sleep, random_number=random_number)
         self._worker = Worker(
             database,
@@ -150,6 +160,8 @@ class Reconciler:
     async def _reconcile(self, lease: Lease, is_outdated: Callable[[int], bool]) -> Result:
         if lease.subject == "user":
             return Result(await self._puppets.reconcile(lease.tenant, lease.ref))
+        if lease.subject == "invite":
+            return Result(await self._invitations.answer(lease.tenant, lease.ref))
         return await self._rooms.reconcile(
             lease.tenant, lease.ref, attempts=lease.attempts, is_outdated=is_outdated
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.rooms import RoomSettings
 
 
@@ -17,6 +18,8 @@ class ReconcilerSettings:
         The homeserver's name and the full id of the bot.
     rooms
         The room settings of tenants that chose nothing themselves.
+    direct_invitations
+        What puppets of such tenants answer to people who invite them to a direct chat.
     concurrency
         How many users and entities are worked on at the same time.
     member_concurrency
@@ -31,6 +34,7 @@ class ReconcilerSettings:
     server_name: str
     bot_user_id: str
     rooms: RoomSettings
+    direct_invitations: InvitationPolicy = InvitationPolicy.DECLINE
     concurrency: int = 8
     member_concurrency: int = 4
     lease_ms: int = 30_000

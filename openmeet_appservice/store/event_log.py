@@ -64,6 +64,8 @@ class Appended:
         The same of each whose room somebody else has changed, which are due now.
     drift
         How many such events there were, by `domain.drift.Field`.
+    outside
+        Those of the held events that are about somebody's membership.
     """
 
     stored: Counter[str] = field(default_factory=Counter)
@@ -74,6 +76,7 @@ class Appended:
     recorded: list[tuple[str, str]] = field(default_factory=list)
     drifted: set[tuple[str, str]] = field(default_factory=set)
     drift: Counter[str] = field(default_factory=Counter)
+    outside: list[Arrival] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -273,6 +276,8 @@ def _hold(connection: Connection, log: Log, arrivals: Sequence[Arrival], now: in
             done.ignored += 1
         elif log.fetch(log.statements.hold, arrival.room_id, arrival.event_id, now, arrival.body):
             done.held += 1
+            if arrival.target is not None:
+                done.outside.append(arrival)
         else:
             done.repeated += 1
 

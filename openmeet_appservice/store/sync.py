@@ -1,4 +1,4 @@
-"""What is still to be made true on the homeserver: one row for each user and each entity.
+"""What is still to be made true on the homeserver: one row for each user, each entity, each open invitation.
 
 A write of desired state raises ``generation`` and makes the row due; the reconciler, once Synapse agrees,
 sets ``observed_generation``. A row is worked on by one worker at a time::
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ColumnElement
 
 from openmeet_appservice.store.tables import sync
 
-Subject = Literal["user", "entity"]
+Subject = Literal["user", "entity", "invite"]
 
 Announced = Literal["ready", "lacking", "degraded", "archived"]
 """What OpenMeet was told of an event or group; see `reconciler.announcing`."""
@@ -121,6 +121,11 @@ def status(connection: Connection, tenant: str, subject: Subject, ref: str) -> S
         due_at=found.due_at,
         error=read_error(found.error),
     )
+
+
+def forget(connection: Connection, tenant: str, subject: Subject, ref: str) -> None:
+    """Drop the row: what it was for is done for good. Results that come later are refused."""
+    connection.execute(delete(sync).where(_row(tenant, subject, ref)))
 
 
 def claim_due(connection: Connection, *, now: int, lease: int, limit: int) -> list[Lease]:

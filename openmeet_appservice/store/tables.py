@@ -162,7 +162,7 @@ sync = Table(
     "sync",
     metadata,
     Column("tenant", String(64), nullable=False),
-    Column("subject", String(8), nullable=False, comment="user or entity"),
+    Column("subject", String(8), nullable=False, comment="user, entity or invite"),
     Column("ref", String(64), nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("observed_generation", BigInteger, nullable=False),
@@ -601,4 +601,19 @@ picture_uses = Table(
     PrimaryKeyConstraint("tenant", "subject", "ref"),
     Index("ix_picture_uses_picture", "tenant", "url_hash"),
     comment="Whose picture it is, so that they are compared again once it was fetched.",
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("user_ref", String(64), nullable=False, comment="who was invited"),
+    Column("room_id", String(255), nullable=False),
+    Column("inviter", String(255), nullable=False, comment="a user id"),
+    Column("direct", Boolean, nullable=False, comment="whether it is to a direct chat"),
+    Column("received_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "id"),
+    UniqueConstraint("tenant", "user_ref", "room_id"),
+    comment="Invitations of puppets into rooms that are not ours, until they are answered.",
 )

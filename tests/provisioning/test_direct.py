@@ -105,3 +105,17 @@ async def test_the_longest_slugs_fit(api: Api) -> None:
     path = f"/tenants/t1/direct/{'a' * 255}/{'b' * 255}"
     assert (await api.put(path, {})).status == 202
     assert len((await api.get(path)).json["slug"]) == 511
+
+
+async def test_a_tenant_chooses_what_its_puppets_answer(admin: Api) -> None:
+    """That is no matter of its rooms, which are not looked at again."""
+    await admin.put("/tenants/t1", {"name": "One"})
+    await admin.put("/tenants/t1/groups/chess", {"name": "C", "visibility": "public", "status": "published"})
+    await admin.settle()
+    settings = {"users": {"direct_invitations": "accept"}}
+    answer = await admin.put("/tenants/t1", {"name": "One", "settings": settings})
+    assert answer.json["settings"] == settings
+    assert await admin.settle() == 0
+    for wrong in ("ignore", True):
+        body = {"name": "One", "settings": {"users": {"direct_invitations": wrong}}}
+        assert (await admin.put("/tenants/t1", body)).pointers == ["/settings/users/direct_invitations"]

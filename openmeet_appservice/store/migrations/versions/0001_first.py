@@ -263,6 +263,21 @@ def upgrade() -> None:
         comment="How far a file was imported; gone once that was told.",
     )
     op.create_table(
+        "invitations",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("user_ref", sa.String(length=64), nullable=False, comment="who was invited"),
+        sa.Column("room_id", sa.String(length=255), nullable=False),
+        sa.Column("inviter", sa.String(length=255), nullable=False, comment="a user id"),
+        sa.Column("direct", sa.Boolean(), nullable=False, comment="whether it is to a direct chat"),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_invitations")),
+        sa.UniqueConstraint(
+            "tenant", "user_ref", "room_id", name=op.f("uq_invitations_tenant_user_ref_room_id")
+        ),
+        comment="Invitations of puppets into rooms that are not ours, until they are answered.",
+    )
+    op.create_table(
         "lanes",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("endpoint_ref", sa.String(length=64), nullable=False),
@@ -507,7 +522,7 @@ def upgrade() -> None:
     op.create_table(
         "sync",
         sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("subject", sa.String(length=8), nullable=False, comment="user or entity"),
+        sa.Column("subject", sa.String(length=8), nullable=False, comment="user, entity or invite"),
         sa.Column("ref", sa.String(length=64), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("observed_generation", sa.BigInteger(), nullable=False),
