@@ -60,7 +60,9 @@ def add_commands(commands: Any) -> None:
         if name == "revoke":
             command.add_argument("key_id", metavar="KEY_ID", help="the id that `keys list` shows")
 
-    room = add_group(commands, "room", "look at the room of an event or group, and have it put right")
+    room = add_group(
+        commands, "room", "look at the room of an event, a group or two users, and have it put right"
+    )
     commands_of_rooms = [
         add_command(room, name, run_room, summary, json=True)
         for name, run_room, summary in (
