@@ -116,6 +116,13 @@ RECONCILE_PENDING = Gauge(
     registry=REGISTRY,
 )
 
+DRIFT = Counter(
+    "openmeet_as_drift_total",
+    "What others had changed of what OpenMeet decides, found when a room was compared, by what it is and "
+    "what was done: corrected, accepted, or contested (left alone, as it is changed again and again)",
+    ["field", "outcome"],
+    registry=REGISTRY,
+)
 DRIFT_NOTICED = Counter(
     "openmeet_as_drift_noticed_total",
     "State events in which somebody else changed what OpenMeet decides, by what it is",

@@ -18,6 +18,7 @@ from openmeet_appservice.chat.routes import MAX_CONTENT_BYTES, MessageRoutes
 from openmeet_appservice.chat.sending import Sending
 from openmeet_appservice.config import Config
 from openmeet_appservice.delivery.catalogue import WEBHOOKS
+from openmeet_appservice.domain.drift import drift_policy
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, new_txn_id
@@ -112,6 +113,7 @@ def room_settings(config: Config) -> RoomSettings:
         chat_statuses=frozenset(rooms.chat_statuses),
         topic=rooms.topic,
         encrypted=rooms.encrypted,
+        drift=drift_policy(rooms.drift.model_dump()),
     )
 
 

@@ -22,6 +22,7 @@ from openmeet_appservice.config.values import (
     Token,
 )
 from openmeet_appservice.domain.addresses import Address
+from openmeet_appservice.domain.drift import Bans, Drift
 from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
@@ -160,6 +161,18 @@ class PowerLevels(Section):
     speaker: Level = 25
 
 
+class DriftConfig(Section):
+    """What is done about what others change in a room, field by field."""
+
+    name: Drift = Drift.CORRECT
+    topic: Drift = Drift.CORRECT
+    avatar: Drift = Drift.CORRECT
+    aliases: Drift = Drift.CORRECT
+    join_rule: Drift = Drift.CORRECT
+    power_levels: Drift = Drift.CORRECT
+    bans: Bans = Bans.KEEP
+
+
 class RoomsConfig(Section):
     """How rooms are made."""
 
@@ -178,6 +191,7 @@ class RoomsConfig(Section):
         AttendeeStatus.ATTENDED,
         AttendeeStatus.CANCELLED,
     )
+    drift: DriftConfig = DriftConfig()
 
 
 class RepairConfig(Section):

@@ -25,7 +25,11 @@ PLACEHOLDER = "REPLACE-ME"
 MINIMUM_SECRET = 32
 """Characters that a token must have at least (the contract's measure for keys)."""
 
+MINIMUM_RATE, MAXIMUM_RATE = 1 / 60, 100.0
+"""How many times a second something may be allowed to happen."""
+
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _ADMIN_KEY = re.compile(rf"omk_admin_[A-Za-z0-9_-]{{{MINIMUM_SECRET},}}")
@@ -58,6 +62,21 @@ def duration_text(value: timedelta) -> str:
         if milliseconds % size == 0 and (milliseconds or unit == "s"):
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
+
+
+def parse_rate(value: object) -> float:
+    """Return how many times a second a text such as ``2/s`` or ``30/m`` stands for."""
+    rate = value if isinstance(value, float) else 0.0
+    if isinstance(value, str) and (match := _RATE.fullmatch(value.strip())):
+        rate = float(match[1]) / _UNIT_SECONDS[match[2]]
+    if not MINIMUM_RATE <= rate <= MAXIMUM_RATE:
+        raise ValueError(f"must be a number and its time, such as 2/s or 30/m, 1/m to 100/s, not {value!r}")
+    return rate
+
+
+def rate_text(value: float) -> str:
+    """Write *value*, times a second, as `parse_rate` reads it."""
+    return f"{value:g}/s" if value >= 1 or value * 60 < 1 else f"{value * 60:g}/m"
 
 
 def parse_address(value: object) -> Address:
@@ -226,6 +245,11 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(duration_text, return_type=str, when_used="json"),
+]
+Rate = Annotated[
+    float,
+    BeforeValidator(parse_rate),
+    PlainSerializer(rate_text, return_type=str, when_used="json"),
 ]
 ListenAddress = Annotated[
     Address,

@@ -26,6 +26,7 @@ class Field(StrEnum):
     MEMBERS = "members"
     BANS = "bans"
     BOT = "bot"
+    OTHER = "other"
 
 
 class Drift(StrEnum):
@@ -63,6 +64,18 @@ class DriftPolicy:
     def accepts(self, field: Field) -> bool:
         """Whether a change of *field* is left alone. What has no setting of its own is always set right."""
         return field in _CHOSEN and getattr(self, field) == Drift.ACCEPT
+
+
+AS_DESIGNED: Final = DriftPolicy()
+"""Everything is set right, and bans are kept."""
+
+
+def drift_policy(chosen: Mapping[str, str]) -> DriftPolicy:
+    """Return the policy that says by field what *chosen* says, and of others the default."""
+    values: dict[str, Any] = {
+        name: Bans(value) if name == "bans" else Drift(value) for name, value in chosen.items()
+    }
+    return DriftPolicy(**values)
 
 
 _CHOSEN: Final = frozenset(

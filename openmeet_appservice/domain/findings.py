@@ -36,12 +36,12 @@ class Note:
     Parameters
     ----------
     code
-        ``alias_taken``, ``member_banned``, ``power_out_of_reach``, ``power_levels_full`` or
-        ``direct_needs_puppet``.
+        ``alias_taken``, ``bot_demoted``, ``direct_needs_puppet``, ``drift_contested``, ``member_banned``,
+        ``power_out_of_reach``, ``power_levels_full`` or ``tombstoned``.
     detail
         What it means, for people.
     subject
-        The alias or user id it is about, None where it is about the room.
+        The alias, user id or field (`drift.Field`) it is about, None where it is about the room.
     """
 
     code: str

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from openmeet_appservice.domain.drift import AS_DESIGNED, DriftPolicy
 from openmeet_appservice.domain.entitlement import may_chat
 from openmeet_appservice.domain.kinds import (
     Access,
@@ -58,6 +59,8 @@ class RoomSettings:
         The template of topics (`topic.fill_topic`), for entities that give none.
     encrypted
         Whether the rooms of entities that say nothing themselves are encrypted.
+    drift
+        What is done about changes that others make in rooms.
     """
 
     alias: str
@@ -69,6 +72,7 @@ class RoomSettings:
     chat_statuses: frozenset[AttendeeStatus]
     topic: str = DEFAULT_TEMPLATE
     encrypted: bool = False
+    drift: DriftPolicy = AS_DESIGNED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
+from openmeet_appservice.domain.drift import drift_policy
 from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 from openmeet_appservice.domain.rooms import RoomSettings
@@ -21,8 +22,8 @@ def room_settings(defaults: RoomSettings, settings: Mapping[str, Any]) -> RoomSe
         The configuration's.
     settings
         The tenant's own, as stored: an object whose ``rooms`` may hold ``access``, ``private_alias``,
-        ``federate``, ``version``, ``topic``, ``encrypted``, ``power_levels`` (merged by role) and
-        ``chat_statuses`` (replaced).
+        ``federate``, ``version``, ``topic``, ``encrypted``, ``power_levels`` (merged by role),
+        ``chat_statuses`` (replaced) and ``drift`` (merged by field).
     """
     chosen: Mapping[str, Any] = settings.get("rooms") or {}
     changes: dict[str, Any] = {
@@ -36,6 +37,8 @@ def room_settings(defaults: RoomSettings, settings: Mapping[str, Any]) -> RoomSe
         changes["power_levels"] = MappingProxyType({**defaults.power_levels, **chosen["power_levels"]})
     if chosen.get("chat_statuses") is not None:
         changes["chat_statuses"] = frozenset(AttendeeStatus(status) for status in chosen["chat_statuses"])
+    if chosen.get("drift") is not None:
+        changes["drift"] = drift_policy({**asdict(defaults.drift), **chosen["drift"]})
     return replace(defaults, **changes)
 
 

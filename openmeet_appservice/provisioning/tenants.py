@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 from sqlalchemy import Connection
 
+from openmeet_appservice.domain.drift import Bans, Drift
 from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access as RoomAccess
 from openmeet_appservice.domain.kinds import AttendeeStatus
@@ -39,6 +40,18 @@ class PowerLevels(ApiModel):
     speaker: Level | None = None
 
 
+class DriftOverrides(ApiModel):
+    """What is done about what others change in a room; a field that is not named keeps the service's."""
+
+    name: Drift | None = None
+    topic: Drift | None = None
+    avatar: Drift | None = None
+    aliases: Drift | None = None
+    join_rule: Drift | None = None
+    power_levels: Drift | None = None
+    bans: Bans | None = None
+
+
 class RoomOverrides(ApiModel):
     """What this tenant's rooms have otherwise than the service's configuration says."""
 
@@ -63,6 +76,12 @@ class RoomOverrides(ApiModel):
     power_levels: PowerLevels | None = None
     chat_statuses: list[AttendeeStatus] | None = Field(
         default=None, min_length=1, description="The attendee statuses that may chat."
+    )
+    drift: DriftOverrides | None = Field(
+        default=None,
+        description="What is done about what others change in a room: `correct` sets it right, `accept` "
+        "leaves it until OpenMeet says something new of that field. A moderator's ban is never taken back: "
+        "`keep` reports it where OpenMeet wants the person in the room, `accept` does not.",
     )
 
     @field_validator("chat_statuses", mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openmeet_appservice.reconciler.service import Explained, Reconciler
+from openmeet_appservice.reconciler.service import Reconciler
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 
-__all__ = ["Explained", "Reconciler", "ReconcilerSettings"]
+__all__ = ["Reconciler", "ReconcilerSettings"]

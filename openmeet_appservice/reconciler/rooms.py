@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from openmeet_appservice.domain.actions import CreateRoom, JoinBot
+from openmeet_appservice.domain.explanation import Explanation
 from openmeet_appservice.domain.kinds import Wanted
 from openmeet_appservice.domain.plan import Plan, plan
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
@@ -15,6 +16,7 @@ from openmeet_appservice.errors import HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.apply import Applied, Applier
 from openmeet_appservice.reconciler.direct import DirectRooms
+from openmeet_appservice.reconciler.drift import DriftKeeper
 from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
@@ -53,6 +55,7 @@ class RoomReconciler:
         pictures: Pictures,
         version: DefaultVersion,
         direct: DirectRooms,
+        drift: DriftKeeper,
         *,
         settled: Callable[[], None],
     ) -> None:
@@ -64,6 +67,7 @@ class RoomReconciler:
         self._pictures = pictures
         self._version = version
         self._direct = direct
+        self._drift = drift
         self._settled = settled
 
     async def reconcile(
@@ -131,15 +135,31 @@ class RoomReconciler:
             await self._keep_alias(entity, room, desired, actual)
             if taken:
                 actual = replace(actual, alias_target=taken.get(desired.alias or ""), taken=taken)
-            steps = plan(desired, actual)
+            verdict = self._drift.judge(entity, plan(desired, actual), desired, actual)
+            steps = verdict.plan
             if not steps.actions:
+                await self._drift.settled(entity, verdict, refused=False)
                 _raise_findings(steps)
                 return None
+            await self._drift.begin(entity, verdict)
             applied = await self._apply(room, steps, attempts, is_outdated, was_inside=bool(actual.members))
+            if applied is None:
+                await self._drift.returned(entity, verdict)
+            elif not (applied.conflict or applied.interrupted):
+                await self._drift.settled(entity, verdict, refused=bool(applied.refused))
             if applied is None or applied.refused or applied.conflict or applied.interrupted:
                 return applied or Applied()
             _raise_findings(steps)
         return None
+
+    async def explain(self, entity: WantedEntity) -> Explanation:
+        """Compare, and say what would be done, without doing it."""
+        desired = await self.desired(entity)
+        room, actual = entity.in_use, None
+        if room is not None and room.room_id is not None:
+            actual = await self.actual(entity, room, desired)
+        verdict = self._drift.judge(entity, plan(desired, actual), desired, actual)
+        return Explanation(desired, actual, verdict)
 
     async def desired(self, entity: WantedEntity) -> DesiredRoom:
         """Derive what the entity's room should be."""

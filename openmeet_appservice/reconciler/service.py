@@ -8,19 +8,18 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+from openmeet_appservice.domain.explanation import Explanation
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import key
-from openmeet_appservice.domain.plan import Plan, plan
-from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import DatabaseUnavailable
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.direct import DirectRooms
+from openmeet_appservice.reconciler.drift import DriftKeeper
 from openmeet_appservice.reconciler.failures import OUTAGES
 from openmeet_appservice.reconciler.invitations import Invitations
 from openmeet_appservice.reconciler.making import RoomMaker
@@ -48,18 +47,6 @@ def new_claim() -> str:
 
 def _epoch_milliseconds() -> int:
     return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """What the reconciler would do for one event or group, and why.
-
-    *actual* is None where no room is recorded yet.
-    """
-
-    desired: DesiredRoom
-    actual: ActualRoom | None
-    plan: Plan
 
 
 class Reconciler:
@@ -139,7 +126,7 @@ class Reconciler:
         """How many users and entities are being worked on."""
         return self._worker.busy
 
-    async def explain(self, tenant: str, kind: EntityKind, slug: str) -> Explained | None:
+    async def explain(self, tenant: str, kind: EntityKind, slug: str) -> Explanation | None:
         """Return what is wanted, what there is, and what would be done, without doing it.
 
         None when there is no such event, group or direct room. Where the alias leads to another room, that
@@ -150,12 +137,7 @@ class Reconciler:
         )
         if entity is None:
             return None
-        desired = await self._rooms.desired(entity)
-        room = entity.in_use
-        actual = None
-        if room is not None and room.room_id is not None:
-            actual = await self._rooms.actual(entity, room, desired)
-        return Explained(desired, actual, plan(desired, actual))
+        return await self._rooms.explain(entity)
 
     async def _reconcile(self, lease: Lease, is_outdated: Callable[[int], bool]) -> Result:
         if lease.subject == "user":
@@ -223,5 +205,6 @@ def _room_reconciler(
         Pictures(database, wakeups, now=now),
         DefaultVersion(homeserver, now=now),
         direct,
+        DriftKeeper(database, now=now),
         settled=lambda: wakeups.wake("reconciled"),
     )

@@ -48,13 +48,17 @@ class SyncError:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """How far a user or entity has come. *due_at* is None when nothing is to do."""
+    """How far a user or entity has come. *due_at* is None when nothing is to do.
+
+    *memory* is what the reconciler remembers of the entity's room (`domain.verdict.Memory`).
+    """
 
     generation: int
     observed_generation: int
     attempts: int
     due_at: int | None
     error: SyncError | None
+    memory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def touch(connection: Connection, tenant: str, subject: Subject, ref: str, *, no
         due_at=now,
         attempts=0,
         lease_epoch=0,
+        compared_at=now if subject == "entity" else None,
     )
     statement = upsert.on_conflict_do_update(
         index_elements=["tenant", "subject", "ref"],
@@ -120,6 +125,7 @@ def status(connection: Connection, tenant: str, subject: Subject, ref: str) -> S
         attempts=found.attempts,
         due_at=found.due_at,
         error=read_error(found.error),
+        memory=found.memory,
     )
 
 
@@ -252,6 +258,11 @@ def set_announced(connection: Connection, lease: Lease, announced: Announced | N
     connection.execute(
         update(sync).where(_row(lease.tenant, lease.subject, lease.ref)).values(announced=announced)
     )
+
+
+def set_memory(connection: Connection, tenant: str, ref: str, memory: str) -> None:
+    """Record what the reconciler remembers of an entity's room."""
+    connection.execute(update(sync).where(_row(tenant, "entity", ref)).values(memory=memory))
 
 
 def release_all(connection: Connection, *, now: int) -> int:

@@ -170,6 +170,8 @@ sync = Table(
     Column("attempts", Integer, nullable=False),
     Column("error", Text, comment="JSON {code, detail, at, …}; NULL once Synapse agrees"),
     Column("announced", String(16), comment="what OpenMeet was told last: ready, lacking, …"),
+    Column("memory", Text, comment="JSON; what the reconciler remembers of an entity's room"),
+    Column("compared_at", BigInteger, comment="an entity's turn in the full check; NULL: it takes none"),
     Column("lease_until", BigInteger),
     Column("lease_epoch", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "subject", "ref"),
@@ -179,6 +181,12 @@ Index(
     sync.c.due_at,
     sqlite_where=text("due_at IS NOT NULL"),
     postgresql_where=text("due_at IS NOT NULL"),
+)
+Index(
+    "ix_sync_compared",
+    sync.c.compared_at,
+    sqlite_where=text("compared_at IS NOT NULL"),
+    postgresql_where=text("compared_at IS NOT NULL"),
 )
 
 rooms = Table(

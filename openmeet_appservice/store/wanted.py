@@ -65,6 +65,8 @@ class WantedEntity:
         What the room's avatar shall be.
     puppets
         Of a direct room: the user ids of those of the two who are puppets.
+    memory
+        What is remembered of the room in use (`domain.verdict.read_memory`).
     """
 
     tenant: str
@@ -79,6 +81,7 @@ class WantedEntity:
     former_alias: str | None
     picture: Picture
     puppets: frozenset[str] = frozenset()
+    memory: str | None = None
 
     @property
     def in_use(self) -> Room | None:
@@ -222,6 +225,7 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
         former_alias=found.former_alias,
         picture=picture,
         puppets=ours,
+        memory=None if status is None else status.memory,
     )
 
 

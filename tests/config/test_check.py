@@ -25,6 +25,8 @@ def test_what_is_not_said_has_its_default(load: Load) -> None:
     assert config.webhooks.retention.days == 30
     assert config.webhooks.max_backlog is None
     assert config.repair.max_age.total_seconds() == 24 * 3600
+    assert config.rooms.drift.name == "correct"
+    assert config.rooms.drift.bans == "keep"
     assert config.homeserver.url == "http://localhost:8008"
 
 
@@ -56,6 +58,9 @@ def test_an_empty_section_is_like_none(load: Load) -> None:
     [
         ("webhooks:\n  timeout: 0s", "2: webhooks.timeout: must be more than 0"),
         ("repair:\n  max_age: 0s", "2: repair.max_age: must be more than 0"),
+        ("rooms:\n  drift: {name: keep}", "2: rooms.drift.name: must be 'correct' or 'accept'"),
+        ("rooms:\n  drift: {bans: correct}", "2: rooms.drift.bans: must be 'keep' or 'accept'"),
+        ("rooms:\n  drift: {nmae: accept}", "2: rooms.drift.nmae: is not a key; did you mean name?"),
         ("webhooks:\n  timeout: 15", "2: webhooks.timeout: must be a time with its unit, such as 15s, 5m,"),
         ("webhooks:\n  timeout: 6m", "2: webhooks.timeout: must be at most 5m"),
         ("webhooks:\n  timeuot: 15s", "2: webhooks.timeuot: is not a key; did you mean timeout?"),

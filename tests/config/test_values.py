@@ -16,6 +16,8 @@ from openmeet_appservice.config.values import (
     duration_text,
     parse_address,
     parse_duration,
+    parse_rate,
+    rate_text,
     shown_url,
 )
 from openmeet_appservice.domain.addresses import Address
@@ -47,6 +49,20 @@ def test_what_is_no_duration(text: object) -> None:
 def test_a_written_duration_reads_back(milliseconds: int) -> None:
     value = timedelta(milliseconds=milliseconds)
     assert parse_duration(duration_text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "a_second"), [("2/s", 2), ("0.5/s", 0.5), ("30/m", 0.5), ("1/m", 1 / 60), ("3600/h", 1)]
+)
+def test_rates(text: str, a_second: float) -> None:
+    assert parse_rate(text) == a_second
+    assert parse_rate(rate_text(a_second)) == pytest.approx(a_second)
+
+
+@pytest.mark.parametrize("text", ["2", "", "/s", "2/d", "0/s", "101/s", "59/h", 2, None, True, 0.0])
+def test_what_is_no_rate(text: object) -> None:
+    with pytest.raises(ValueError, match="must be a number and its time"):
+        parse_rate(text)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from openmeet_appservice.domain.drift import Bans, Drift, DriftPolicy
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.domain.tenant_settings import room_settings
@@ -56,6 +57,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rooms": {"encrypted": "yes"}}, "/settings/rooms/encrypted"),
     ({"rooms": {"topic": "{where}"}}, "/settings/rooms/topic"),
     ({"rooms": {"join": "auto"}}, "/settings/rooms/join"),
+    ({"rooms": {"drift": {"name": "keep"}}}, "/settings/rooms/drift/name"),
+    ({"rooms": {"drift": {"members": "accept"}}}, "/settings/rooms/drift/members"),
     ({"rooms": {"access": "all"}}, "/settings/rooms/access"),
     ({"rooms": {"version": "10"}}, "/settings/rooms/version"),
     ({"rooms": {"power_levels": {"host": 101}}}, "/settings/rooms/power_levels/host"),
@@ -79,6 +82,7 @@ async def test_settings_are_the_tenants_where_it_has_any(admin: Api) -> None:
         "version": "11",
         "power_levels": {"speaker": 30},
         "chat_statuses": ["confirmed", "maybe"],
+        "drift": {"name": "accept", "bans": "accept"},
     }
     made = await admin.put("/tenants/t1", {"name": "One", "settings": {"rooms": rooms}})
     assert made.json["settings"] == {"rooms": rooms}
@@ -90,6 +94,7 @@ async def test_settings_are_the_tenants_where_it_has_any(admin: Api) -> None:
         access=Access.MEMBERS,
         power_levels={"host": 100, "speaker": 25},
         chat_statuses=frozenset({AttendeeStatus.CONFIRMED}),
+        drift=DriftPolicy(name=Drift.CORRECT, topic=Drift.ACCEPT),
     )
     tenant = await admin.database.read(tenants.get, "T1")
     assert tenant is not None
@@ -101,6 +106,7 @@ async def test_settings_are_the_tenants_where_it_has_any(admin: Api) -> None:
         access=Access.ANYONE,
         power_levels={"host": 100, "speaker": 30},
         chat_statuses=frozenset({AttendeeStatus.CONFIRMED, AttendeeStatus.MAYBE}),
+        drift=DriftPolicy(name=Drift.ACCEPT, topic=Drift.ACCEPT, bans=Bans.ACCEPT),
     )
     await admin.put("/tenants/t1", {"name": "One"})
     tenant = await admin.database.read(tenants.get, "t1")

@@ -537,6 +537,18 @@ def upgrade() -> None:
             nullable=True,
             comment="what OpenMeet was told last: ready, lacking, …",
         ),
+        sa.Column(
+            "memory",
+            sa.Text(),
+            nullable=True,
+            comment="JSON; what the reconciler remembers of an entity's room",
+        ),
+        sa.Column(
+            "compared_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="an entity's turn in the full check; NULL: it takes none",
+        ),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
         sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "subject", "ref", name=op.f("pk_sync")),
@@ -548,6 +560,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_sync_compared",
+        "sync",
+        ["compared_at"],
+        unique=False,
+        sqlite_where=sa.text("compared_at IS NOT NULL"),
+        postgresql_where=sa.text("compared_at IS NOT NULL"),
     )
     op.create_table(
         "tenants",
