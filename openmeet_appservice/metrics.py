@@ -116,6 +116,11 @@ RECONCILE_PENDING = Gauge(
     registry=REGISTRY,
 )
 
+FULL_CHECK_OLDEST = Gauge(
+    "openmeet_as_full_check_oldest_age_seconds",
+    "Time since the room that waits longest for it was compared in full, or made",
+    registry=REGISTRY,
+)
 DRIFT = Counter(
     "openmeet_as_drift_total",
     "What others had changed of what OpenMeet decides, found when a room was compared, by what it is and "

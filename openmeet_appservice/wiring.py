@@ -32,6 +32,7 @@ from openmeet_appservice.provisioning.batch import MAX_ITEMS
 from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
+from openmeet_appservice.reconciler.full_check import FullCheckSettings
 from openmeet_appservice.reconciler.picture_worker import PictureWorker
 from openmeet_appservice.reconciler.service import Reconciler
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
@@ -51,6 +52,9 @@ USER_AGENT = f"openmeet-appservice/{__version__}"
 
 PICTURE_SECONDS = 20.0
 """Seconds within which a picture has to come."""
+
+REPAIR_PART = 0.75
+"""What part of `reconciler.max_rate` gap repair's round has; the rest is the full check's."""
 
 FEATURES = (
     "batch",
@@ -141,6 +145,7 @@ def build_reconciler(
         bot_user_id=bot_user_id(config),
         rooms=room_settings(config),
         direct_invitations=config.users.direct_invitations,
+        full_check=full_check_settings(config),
     )
     return Reconciler(database, homeserver, wakeups, settings)
 
@@ -164,6 +169,24 @@ def build_picture_worker(
         now=now,
         sleep=asyncio.sleep,
         random_number=random.random,
+    )
+
+
+def repair_settings(config: Config) -> RepairSettings:
+    """Return how gap repair goes about it; its slow round has its part of what Synapse may be asked."""
+    return RepairSettings(
+        max_age=int(config.repair.max_age.total_seconds() * 1000),
+        slow=config.reconciler.max_rate * REPAIR_PART,
+    )
+
+
+def full_check_settings(config: Config) -> FullCheckSettings | None:
+    """Return how every room is compared once in a while; None where that is off."""
+    chosen = config.reconciler
+    if chosen.full_check is None:
+        return None
+    return FullCheckSettings(
+        period=int(chosen.full_check.total_seconds() * 1000), rate=chosen.max_rate * (1 - REPAIR_PART)
     )
 
 
@@ -197,7 +220,7 @@ def build_repair(
         database,
         check,
         suspicion,
-        RepairSettings(max_age=int(config.repair.max_age.total_seconds() * 1000)),
+        repair_settings(config),
         has_announced=lambda: watch.has_announced,
         now=now,
         monotonic=time.monotonic,

@@ -17,6 +17,7 @@ from openmeet_appservice.config.values import (
     HttpUrl,
     ListenAddress,
     Network,
+    Rate,
     RoomVersion,
     ServerName,
     Token,
@@ -194,6 +195,13 @@ class RoomsConfig(Section):
     drift: DriftConfig = DriftConfig()
 
 
+class ReconcilerConfig(Section):
+    """How often rooms are compared with what OpenMeet wants though nobody said that anything changed."""
+
+    full_check: PositiveDuration | None = timedelta(days=7)
+    max_rate: Rate = 2.0
+
+
 class RepairConfig(Section):
     """How events are found that Synapse did not push."""
 
@@ -238,6 +246,7 @@ class Config(Section):
     security: SecurityConfig
     users: UsersConfig = UsersConfig()
     rooms: RoomsConfig = RoomsConfig()
+    reconciler: ReconcilerConfig = ReconcilerConfig()
     repair: RepairConfig = RepairConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -21,6 +21,7 @@ from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.direct import DirectRooms
 from openmeet_appservice.reconciler.drift import DriftKeeper
 from openmeet_appservice.reconciler.failures import OUTAGES
+from openmeet_appservice.reconciler.full_check import FullCheck
 from openmeet_appservice.reconciler.invitations import Invitations
 from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.outage import Outage
@@ -105,14 +106,30 @@ class Reconciler:
             sleep=sleep,
             random_number=random_number,
         )
+        self._checking: asyncio.Task[None] | None = None
+        self._full_check: FullCheck | None = None
+        if settings.full_check is not None:
+            self._full_check = FullCheck(
+                database,
+                wakeups,
+                settings.full_check,
+                is_away=lambda: self._outage.reason is not None,
+                now=now,
+                sleep=sleep,
+            )
 
     async def start(self) -> None:
         """Begin; neither a bad room nor an absent homeserver or database stops this."""
         self._outage.start()
         self._worker.start()
+        if self._full_check is not None:
+            self._checking = asyncio.create_task(self._full_check.run(), name="full check")
 
     async def stop(self, timeout: float) -> None:
         """Take nothing new, let running work end for *timeout* seconds, then give it back undone."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
         await self._worker.stop(timeout)
         await self._outage.stop()
 

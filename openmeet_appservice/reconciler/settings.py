@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.reconciler.full_check import FullCheckSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class ReconcilerSettings:
         For how long a row is taken at once, in milliseconds. Long work renews it every third of that.
     poll_seconds
         After how many seconds due work is looked for without having been woken.
+    full_check
+        How every room is compared once in a while; None: only when something changes.
     """
 
     server_name: str
@@ -39,3 +42,4 @@ class ReconcilerSettings:
     member_concurrency: int = 4
     lease_ms: int = 30_000
     poll_seconds: float = 5.0
+    full_check: FullCheckSettings | None = None

@@ -25,6 +25,9 @@ def test_what_is_not_said_has_its_default(load: Load) -> None:
     assert config.webhooks.retention.days == 30
     assert config.webhooks.max_backlog is None
     assert config.repair.max_age.total_seconds() == 24 * 3600
+    assert config.reconciler.full_check is not None
+    assert config.reconciler.full_check.days == 7
+    assert config.reconciler.max_rate == 2
     assert config.rooms.drift.name == "correct"
     assert config.rooms.drift.bans == "keep"
     assert config.homeserver.url == "http://localhost:8008"
@@ -58,6 +61,9 @@ def test_an_empty_section_is_like_none(load: Load) -> None:
     [
         ("webhooks:\n  timeout: 0s", "2: webhooks.timeout: must be more than 0"),
         ("repair:\n  max_age: 0s", "2: repair.max_age: must be more than 0"),
+        ("reconciler:\n  full_check: 0s", "2: reconciler.full_check: must be more than 0"),
+        ("reconciler:\n  max_rate: 2", "2: reconciler.max_rate: must be a number and its time, such as 2/s"),
+        ("reconciler:\n  max_rate: 0/s", "2: reconciler.max_rate: must be a number and its time"),
         ("rooms:\n  drift: {name: keep}", "2: rooms.drift.name: must be 'correct' or 'accept'"),
         ("rooms:\n  drift: {bans: correct}", "2: rooms.drift.bans: must be 'keep' or 'accept'"),
         ("rooms:\n  drift: {nmae: accept}", "2: rooms.drift.nmae: is not a key; did you mean name?"),

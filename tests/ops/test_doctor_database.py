@@ -11,9 +11,11 @@ from sqlalchemy import Connection, insert, text
 
 from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
+from openmeet_appservice.intake.gap_repair import RepairSettings
 from openmeet_appservice.ops.doctor import Finding, Level, standing, stored
 from openmeet_appservice.ops.doctor.storage import check_database
-from openmeet_appservice.store import repair, schema, service, tables
+from openmeet_appservice.reconciler.full_check import FullCheckSettings
+from openmeet_appservice.store import full_check, repair, schema, service, tables
 from openmeet_appservice.store.database import Database, open_database
 
 Configure = Callable[..., Config]
@@ -21,6 +23,7 @@ Of = Callable[[list[Finding], str], Finding]
 
 NOW = 1_795_377_600_000
 DAY = 24 * 3_600_000
+WEEKLY = FullCheckSettings(period=7 * DAY, rate=0.5)
 
 
 @pytest.fixture
@@ -166,7 +169,8 @@ async def test_an_empty_database_has_nothing_to_tell(database: Database) -> None
     findings = [
         standing.check_delivery(backlog, targets, NOW),
         standing.check_reconciler(await database.read(stored.failing)),
-        standing.check_repair(await database.read(repair.standing), DAY, NOW),
+        standing.check_full_check(await database.read(full_check.standing), WEEKLY, NOW),
+        standing.check_repair(await database.read(repair.standing), RepairSettings(DAY), NOW),
         *standing.check_aside(await database.read(stored.aside)),
     ]
     assert {finding.level for finding in findings} == {Level.OK}
@@ -192,6 +196,29 @@ async def test_how_the_work_stands_in_words(database: Database, of: Of) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stands", "settings", "level", "words"),
+    [
+        (full_check.Standing(3, NOW - DAY), WEEKLY, Level.OK, "3 rooms, each compared with what"),
+        (full_check.Standing(100_000, NOW), WEEKLY, Level.OK, "100000 rooms"),
+        (
+            full_check.Standing(120_000, NOW),
+            WEEKLY,
+            Level.WARNING,
+            "longer than `reconciler.full_check` (7d)",
+        ),
+        (full_check.Standing(3, NOW - 8 * DAY), WEEKLY, Level.WARNING, "what OpenMeet wants 8d ago"),
+        (full_check.Standing(3, NOW - 8 * DAY), None, Level.INFO, "off"),
+    ],
+)
+def test_how_the_full_check_stands(
+    stands: full_check.Standing, settings: FullCheckSettings | None, level: Level, words: str
+) -> None:
+    finding = standing.check_full_check(stands, settings, NOW)
+    assert finding.level is level
+    assert words in finding.what
+
+
+@pytest.mark.parametrize(
     ("stands", "level", "words"),
     [
         (repair.Standing(3, NOW - DAY, 0), Level.OK, "3 rooms, each compared with its history within 1d"),
@@ -202,7 +229,7 @@ async def test_how_the_work_stands_in_words(database: Database, of: Of) -> None:
     ],
 )
 def test_how_gap_repair_stands(stands: repair.Standing, level: Level, words: str) -> None:
-    finding = standing.check_repair(stands, DAY, NOW)
+    finding = standing.check_repair(stands, RepairSettings(DAY), NOW)
     assert finding.level is level
     assert words in finding.what
 

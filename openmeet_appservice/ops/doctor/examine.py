@@ -23,7 +23,7 @@ from openmeet_appservice.ops.doctor.finding import Finding, problem, skipped, wa
 from openmeet_appservice.ops.doctor.storage import check_database
 from openmeet_appservice.ops.doctor.webhooks import Poster, WebhookTest
 from openmeet_appservice.outbound.client import GuardedClient
-from openmeet_appservice.store import repair, resealing
+from openmeet_appservice.store import full_check, repair, resealing
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.secretbox import SecretBox
 
@@ -35,7 +35,16 @@ _AS_US = ("server name", "ping", "room version")
 _NAMES = ("user namespace", "alias namespace")
 _IN_ROOMS = ("room directory", "encryption")
 _CONTROL_ROOM = "the bot's control room, which `openmeet-appservice run` makes once Synapse reaches it"
-_STORED = ("encryption keys", "webhooks", "delivery", "reconciler", "gap repair", "held events", "quarantine")
+_STORED = (
+    "encryption keys",
+    "webhooks",
+    "delivery",
+    "reconciler",
+    "full check",
+    "gap repair",
+    "held events",
+    "quarantine",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +167,7 @@ async def _check_work(config: Config, tools: Tools) -> list[Finding]:
         targets = await database.read(stored.targets)
         backlog = await database.read(stored.backlog)
         failing = await database.read(stored.failing)
+        compared = await database.read(full_check.standing)
         repaired = await database.read(repair.standing)
         aside = await database.read(stored.aside)
         sealed = await resealing.standing(database, box)
@@ -169,7 +179,8 @@ async def _check_work(config: Config, tools: Tools) -> list[Finding]:
         *standing.check_endpoints(targets),
         standing.check_delivery(backlog, targets, tools.now()),
         standing.check_reconciler(failing),
-        standing.check_repair(repaired, int(config.repair.max_age.total_seconds() * 1000), tools.now()),
+        standing.check_full_check(compared, wiring.full_check_settings(config), tools.now()),
+        standing.check_repair(repaired, wiring.repair_settings(config), tools.now()),
         *standing.check_aside(aside),
     ]
 

@@ -9,6 +9,8 @@ from openmeet_appservice.config import duration_text
 from openmeet_appservice.intake.gap_repair import RepairSettings
 from openmeet_appservice.ops.doctor.finding import Finding, info, ok, problem, warning
 from openmeet_appservice.ops.doctor.stored import EXAMPLES, Aside, Failing, Target
+from openmeet_appservice.reconciler.full_check import FullCheckSettings
+from openmeet_appservice.store import full_check
 from openmeet_appservice.store.lanes import Backlog
 from openmeet_appservice.store.repair import Standing
 
@@ -81,16 +83,16 @@ def check_reconciler(failing: Failing) -> Finding:
     )
 
 
-def check_repair(standing: Standing, max_age: int, now: int) -> Finding:
-    """Tell whether gap repair keeps what it promises (*max_age* and *now* in milliseconds).
+def check_repair(standing: Standing, settings: RepairSettings, now: int) -> Finding:
+    """Tell whether gap repair keeps what it promises (*now* in milliseconds).
 
     Parameters
     ----------
     standing
         How it stands, over all tenants.
     """
-    name, rooms = "gap repair", _count(standing.rooms, "room")
-    round_ms = standing.rooms * 1000 / RepairSettings(max_age).slow
+    name, rooms, max_age = "gap repair", _count(standing.rooms, "room"), settings.max_age
+    round_ms = standing.rooms * 1000 / settings.slow
     if standing.unreadable:
         return warning(
             name,
@@ -111,6 +113,30 @@ def check_repair(standing: Standing, max_age: int, now: int) -> Finding:
             "See whether the service runs and reaches Synapse; its log says what it waits for.",
         )
     return ok(name, f"{rooms}, each compared with its history within {_time(max_age)}")
+
+
+def check_full_check(stands: full_check.Standing, settings: FullCheckSettings | None, now: int) -> Finding:
+    """Tell whether every room is compared in time with what OpenMeet wants (*now* in milliseconds)."""
+    name, rooms = "full check", _count(stands.entities, "room")
+    if settings is None:
+        return info(
+            name, "off (`reconciler.full_check` is null): rooms are compared only when something changes"
+        )
+    round_ms = stands.entities * settings.gap(stands.entities)
+    if round_ms > settings.period:
+        return warning(
+            name,
+            f"a round through {rooms} takes {_time(round_ms)}, longer than `reconciler.full_check` "
+            f"({_time(settings.period)})",
+            "Raise `reconciler.max_rate` or `reconciler.full_check`.",
+        )
+    if stands.oldest is not None and now - stands.oldest > settings.period:
+        return warning(
+            name,
+            f"a room was last compared with what OpenMeet wants {_time(now - stands.oldest)} ago",
+            "See whether the service runs and reaches Synapse.",
+        )
+    return ok(name, f"{rooms}, each compared with what OpenMeet wants within {_time(settings.period)}")
 
 
 def check_aside(aside: Aside) -> list[Finding]:
