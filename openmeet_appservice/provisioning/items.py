@@ -97,13 +97,14 @@ class ItemWriter:
         Raises `DatabaseUnavailable`: that is nothing about this one item.
         """
         try:
-            return await self._write(item, terms)
+            return await self.perform(item, terms)
         except DatabaseUnavailable:
             raise
         except Exception as error:
             return api_error(error)
 
-    async def _write(self, item: Item, terms: Terms) -> Response:
+    async def perform(self, item: Item, terms: Terms) -> Response:
+        """Do what *item* says; refusals are raised as the single request's handler raises them."""
         route = self._routes.get((item.op, item.kind))
         if route is None:
             fault = FieldError("/op", "unknown_operation", f"There is no {item.op} of {item.kind}.")
