@@ -36,7 +36,7 @@ REFUSED = {
     "club": "other_name",
 }
 GROUPS = {"chess", "club", "society"}
-PRIVATE = {"secret"}
+PRIVATE = {"secret", "closed"}
 
 
 @dataclass(slots=True)
@@ -231,6 +231,29 @@ async def _error(move: Move, slug: str) -> Json | None:
     found = await move.openmeet.get(move.path(slug))
     error: Json | None = found["sync"]["last_error"]
     return error
+
+
+async def test_a_service_that_runs_too_early_makes_no_second_room(stage: Stage) -> None:
+    """Between `import` and `adopt` whatever has a former room fails, and is taken over all the same."""
+    move = await move_in(stage)
+    before = await stage.homeserver(move.installation).bots_rooms()
+    service = await stage.start(move.installation)
+    for slug in (*ADOPTED.keys() - {"draft"}, *REFUSED):
+        failed = await until(lambda slug=slug: _error(move, slug), f"{slug} fails")  # type: ignore[misc]
+        assert failed["code"] == "alias_taken", (slug, failed)
+    made = await move.openmeet.ready("/events/new")
+    since = await stage.homeserver(move.installation).made_since(before)
+    assert since.keys() - {(await move.openmeet.get("/events/empty"))["matrix"]["room_id"]} == {
+        made["matrix"]["room_id"]
+    }
+    await service.terminate()
+
+    _, found = move.adopt()
+    assert {one["slug"] for one in found["adopted"]} == ADOPTED.keys()
+    await stage.start(move.installation)
+    for slug in ADOPTED.keys() - {"draft"}:
+        ready = await move.openmeet.ready(move.path(slug))
+        assert ready["matrix"]["room_id"] == move.old.rooms[slug].room_id
 
 
 async def test_fault_60_a_room_of_another_bot_is_taken_over_by_the_remedy(stage: Stage) -> None:
