@@ -22,6 +22,9 @@ from openmeet_appservice.store.tables import entities as entities_table
 from openmeet_appservice.store.tables import rooms as rooms_table
 from openmeet_appservice.store.tables import tenants
 
+KINDS = (EntityKind.EVENT.value, EntityKind.GROUP.value)
+"""What the former service made rooms for that a bot can enter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -74,7 +77,7 @@ def candidates(
     query = (
         select(entities_table, tenants.c.tenant_id)
         .join(tenants, tenants.c.tenant == entities_table.c.tenant)
-        .where(entities_table.c.archived_at.is_(None), ~has_room)
+        .where(entities_table.c.archived_at.is_(None), ~has_room, entities_table.c.kind.in_(KINDS))
         .order_by(entities_table.c.tenant, entities_table.c.id)
         .limit(limit)
     )
