@@ -63,6 +63,7 @@ FEATURES = (
     "groups",
     "members",
     "messages",
+    "recreate",
     "rename",
     "resync",
     "tenant_settings",

@@ -43,14 +43,18 @@ class CreateRoom(_Action):
     content: Mapping[str, Any]
     as_user: str | None = None
 
-    def request(self, claim: str) -> dict[str, Any]:
+    def request(self, claim: str, predecessor: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The body to send for *claim* (see `names.temporary_alias_localpart`).
+
+        *predecessor* is what ``m.room.create`` says of the room whose place this one takes.
 
         Without a public alias an empty canonical alias is sent along: Synapse would otherwise write
         the temporary one into the room.
         """
         body = dict(self.content)
         body["creation_content"] = {**body.get("creation_content", {}), CLAIM: claim}
+        if predecessor is not None:
+            body["creation_content"]["predecessor"] = dict(predecessor)
         body["room_alias_name"] = self.alias_localpart or temporary_alias_localpart(claim)
         if self.alias_localpart is None:
             empty = {"type": "m.room.canonical_alias", "state_key": "", "content": {}}

@@ -16,6 +16,9 @@ HELD_ABOVE_PEOPLE: Final = 20
 HELD_ABOVE_PERCENT: Final = 20
 NOT_A_MEMBER: Final = "Not a member on OpenMeet (any more)"
 BANNED: Final = "Banned on OpenMeet"
+BANNED_BEFORE: Final = "Banned in the room that this one replaces"
+"""Why the bot bans whom a moderator had banned before: it is the moderator's ban as much as before."""
+
 ROOM_CLOSED: Final = "This room has been closed"
 
 _INSIDE: Final = frozenset({"join", "invite"})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from openmeet_appservice.domain.arrival import CLAIM
+from openmeet_appservice.domain.people import BANNED_BEFORE
 from openmeet_appservice.domain.rooms import JsonObject
 
 _FIRST_VERSION: Final = "1"
@@ -17,7 +18,7 @@ class RoomState:
     """What a room's whole state says that matters here.
 
     *claim* is ours (`arrival.CLAIM`) in ``m.room.create``, *creator* who sent that event, *banned_by* who
-    banned each of those who are; the other fields are those of `rooms.ActualRoom`.
+    banned each of those who are (empty: nobody knows); the other fields are those of `rooms.ActualRoom`.
     """
 
     version: str
@@ -44,7 +45,9 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
         if kind == "m.room.member" and isinstance(state_key, str):
             members[state_key] = _text(content.get("membership")) or "leave"
             if members[state_key] == "ban":
-                banned_by[state_key] = _text(event.get("sender")) or ""
+                # What the bot carried over from the room before is somebody else's ban.
+                carried = content.get("reason") == BANNED_BEFORE
+                banned_by[state_key] = "" if carried else _text(event.get("sender")) or ""
         elif state_key == "":
             state[kind] = content
             if kind == "m.room.create":

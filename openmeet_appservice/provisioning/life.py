@@ -1,8 +1,10 @@
-"""The life of an event or group beyond its spec: renaming it, looking at its room again."""
+"""The life of an event or group beyond its spec: renaming it, making its room anew, looking at it again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from pydantic import Field
 
 from openmeet_appservice.provisioning import life_writes
 from openmeet_appservice.provisioning.entities import Entities
@@ -16,6 +18,14 @@ class NewSlug(ApiModel):
     """How it is called from now on."""
 
     slug: SlugText
+
+
+class NewRoom(ApiModel):
+    """What is to be different about the new room."""
+
+    encrypted: bool | None = Field(
+        default=None, description="Becomes a part of the spec. Absent: as the spec says already."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,25 @@ class LifeCycle:
                 tag=kind.tag,
                 access=Access.TENANT,
                 body=NewSlug,
+                query=WriteQuery,
+                responses={200: written, 202: written, 409: None},
+                takes_if_match=True,
+                takes_idempotency_key=True,
+            ),
+            Route(
+                method="POST",
+                path=f"{kind.path}/recreate",
+                handler=self.recreate,
+                operation=f"recreate_{name}",
+                summary="Put a new room in the place of its present one",
+                description="The members come along, the aliases too, and so do bans. The old room becomes "
+                "read-only and leads to the new one; its people stay in it until the "
+                f"{name} is closed. Told by the webhook `room.replaced`. The only way out of encryption is "
+                '`{"encrypted": false}`. Each call makes another room: use an `Idempotency-Key`. '
+                "409 `not_open` for what is not published, `room_not_ready` while its room is being made.",
+                tag=kind.tag,
+                access=Access.TENANT,
+                body=NewRoom,
                 query=WriteQuery,
                 responses={200: written, 202: written, 409: None},
                 takes_if_match=True,
@@ -77,4 +106,12 @@ class LifeCycle:
         parts, place = self.entities.parts, self.entities.kind.place(request)
         write = write_of(parts, request)
         done = await parts.database.write(life_writes.resync, place, write)
+        return await self.entities.answered(request, write, done)
+
+    async def recreate(self, request: Request) -> Response:
+        """Answer ``POST …/recreate``."""
+        parts, place = self.entities.parts, self.entities.kind.place(request)
+        write = write_of(parts, request)
+        encrypted = request.body_as(NewRoom).encrypted
+        done = await parts.database.write(life_writes.recreate, place, encrypted, write)
         return await self.entities.answered(request, write, done)

@@ -210,6 +210,13 @@ class Applier:
                     await self._homeserver.join(room_id, as_user=user_id)
 
 
+def people_refused(applied: Applied) -> NotReconciled:
+    """Say that something was refused about people, with the first of them."""
+    user_id, first = next(iter(applied.refused.items()))
+    others = f", and so it is with {len(applied.refused) - 1} more" if len(applied.refused) > 1 else ""
+    return NotReconciled("member_refused", f"{user_id}: {first}{others}")
+
+
 def _by_person(actions: Iterable[_Personal]) -> dict[str, list[_Personal]]:
     people: dict[str, list[_Personal]] = {}
     for action in actions:

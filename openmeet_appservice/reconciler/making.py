@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from openmeet_appservice.domain.actions import CreateRoom
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import full_alias, temporary_alias_localpart
+from openmeet_appservice.domain.power_levels import supports_creator_power
 from openmeet_appservice.errors import HomeserverError, HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
@@ -100,7 +101,8 @@ class RoomMaker:
         if room.room_id is not None:
             return
         is_public = room.lock_alias != self._temporary(room.claim)
-        body = (action if is_public else replace(action, alias_localpart=None)).request(room.claim)
+        asked = action if is_public else replace(action, alias_localpart=None)
+        body = asked.request(room.claim, await self._database.read(_predecessor, room, action))
         for _ in range(ATTEMPTS):
             try:
                 room_id = await self._homeserver.create_room(body, action.as_user)
@@ -225,6 +227,19 @@ class RoomMaker:
 
 def _is_in_use(error: HomeserverError) -> bool:
     return isinstance(error, HomeserverRefused) and (error.errcode == "M_ROOM_IN_USE" or error.status == 409)
+
+
+def _predecessor(connection: Connection, room: Room, action: CreateRoom) -> dict[str, str] | None:
+    """Return what a new room says of the one whose place it takes (specification, ``m.room.create``)."""
+    before = None if room.replaces is None else rooms.get(connection, room.tenant, room.replaces)
+    if before is None or before.room_id is None:
+        return None
+    told = {"room_id": before.room_id}
+    # From version 12 on the id of an event is no part of it any more.
+    if not supports_creator_power(str(action.content["room_version"])):
+        last = event_log.newest_event_id(connection, before.tenant, before.ref)
+        told |= {} if last is None else {"event_id": last}
+    return told
 
 
 def _record(

@@ -14,9 +14,10 @@ from openmeet_appservice.domain.plan import Plan, plan
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
-from openmeet_appservice.reconciler.apply import Applied, Applier
+from openmeet_appservice.reconciler.apply import Applied, Applier, people_refused
 from openmeet_appservice.reconciler.direct import DirectRooms
 from openmeet_appservice.reconciler.drift import DriftKeeper
+from openmeet_appservice.reconciler.ending import Endings
 from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
@@ -52,6 +53,7 @@ class RoomReconciler:
         settings: ReconcilerSettings,
         maker: RoomMaker,
         applier: Applier,
+        endings: Endings,
         pictures: Pictures,
         version: DefaultVersion,
         direct: DirectRooms,
@@ -64,6 +66,7 @@ class RoomReconciler:
         self._settings = settings
         self._maker = maker
         self._applier = applier
+        self._endings = endings
         self._pictures = pictures
         self._version = version
         self._direct = direct
@@ -101,7 +104,7 @@ class RoomReconciler:
             if applied is None:
                 return self._pictures.result(generation, entity.picture)
             if applied.refused and last.refused:
-                raise _people_refused(applied)
+                raise people_refused(applied)
             alias, other = applied.conflict or ("", "")
             found_out = bool(other) and alias not in taken
             if other:
@@ -126,11 +129,15 @@ class RoomReconciler:
         if desired.owners is not None:
             return Applied() if await self._direct.round(entity, desired, attempts) else None
         for orphan in entity.orphans:
-            await self._close_orphan(orphan)
+            await self._endings.close_orphan(orphan)
         room = entity.in_use
+        if desired.wanted is not Wanted.OPEN:
+            await self._endings.close_predecessors(entity)
         if room is None or room.room_id is None:
             return await self._without_room(entity, desired, attempts)
         with bind(room=room.room_id):
+            if desired.wanted is Wanted.OPEN:
+                await self._endings.succeed(entity, room.room_id)
             actual = await self.actual(entity, room, desired)
             await self._keep_alias(entity, room, desired, actual)
             if taken:
@@ -250,46 +257,13 @@ class RoomReconciler:
     ) -> None:
         """Record which public alias was seen to point to the room, and which former ones are gone."""
         gone = entity.lost_aliases - actual.aliases
-        if gone:
+        # A room that is still to be ended may have them.
+        if gone and not entity.replaced:
             await self._database.write(former_slugs.forget, entity.tenant, entity.ref, gone)
         if desired.alias in actual.aliases and room.alias != desired.alias:
             await self._database.write(rooms.set_alias, room.tenant, room.ref, desired.alias)
         elif room.alias is not None and room.alias not in actual.aliases:
             await self._database.write(rooms.set_alias, room.tenant, room.ref, None)
-
-    async def _close_orphan(self, orphan: Room) -> None:
-        assert orphan.room_id is not None
-        closed = DesiredRoom(wanted=Wanted.CLOSED, bot=self._settings.bot_user_id)
-        ours = {orphan.lock_alias} | ({orphan.alias} if orphan.alias else set())
-        try:
-            actual = await observe(
-                self._homeserver, orphan.room_id, bot=self._settings.bot_user_id, our_aliases=ours
-            )
-            if actual.members.get(self._settings.bot_user_id) != "join":
-                await self._homeserver.join(orphan.room_id)
-                actual = await observe(
-                    self._homeserver, orphan.room_id, bot=self._settings.bot_user_id, our_aliases=ours
-                )
-            steps = plan(closed, actual)
-            applied = await self._applier.apply(
-                orphan, orphan.room_id, steps.actions, is_outdated=lambda: False
-            )
-            if applied.refused:
-                raise _people_refused(applied)
-            await self._homeserver.leave(orphan.room_id)
-        except HomeserverRefused as error:
-            if error.status not in (403, 404):
-                raise
-            # Nobody can enter it, so there is nothing in it to close.
-            logger.info("the second room %s cannot be entered: %s", orphan.room_id, error)
-        await self._database.write(rooms.set_state, orphan.tenant, orphan.ref, "former")
-        logger.warning("closed %s, a second room", orphan.room_id, extra={"tenant": orphan.tenant})
-
-
-def _people_refused(applied: Applied) -> NotReconciled:
-    user_id, first = next(iter(applied.refused.items()))
-    others = f", and so it is with {len(applied.refused) - 1} more" if len(applied.refused) > 1 else ""
-    return NotReconciled("member_refused", f"{user_id}: {first}{others}")
 
 
 def _raise_findings(steps: Plan) -> None:

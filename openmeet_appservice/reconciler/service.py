@@ -20,6 +20,7 @@ from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.direct import DirectRooms
 from openmeet_appservice.reconciler.drift import DriftKeeper
+from openmeet_appservice.reconciler.ending import Endings
 from openmeet_appservice.reconciler.failures import OUTAGES
 from openmeet_appservice.reconciler.full_check import FullCheck
 from openmeet_appservice.reconciler.invitations import Invitations
@@ -219,6 +220,13 @@ def _room_reconciler(
         settings,
         maker,
         applier,
+        Endings(
+            database,
+            homeserver,
+            applier,
+            bot=settings.bot_user_id,
+            server_name=settings.server_name,
+        ),
         Pictures(database, wakeups, now=now),
         DefaultVersion(homeserver, now=now),
         direct,

@@ -36,7 +36,15 @@ from openmeet_appservice.store import service, sync
 from openmeet_appservice.store.event_log_sql import Log, log_of
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.ids import new_id as fresh_id
-from openmeet_appservice.store.tables import entities, held_events, members, quarantine, rooms, users
+from openmeet_appservice.store.tables import (
+    entities,
+    held_events,
+    members,
+    quarantine,
+    room_events,
+    rooms,
+    users,
+)
 
 CONTROL_ROOM = "control_room"
 """The name under which `store.service` keeps the control room's id."""
@@ -133,6 +141,16 @@ def append(
     for tenant, entity_ref in sorted(done.drifted):
         sync.poke_by(connection, tenant, "entity", entity_ref, at=now + SETTLE_MS)
     return done
+
+
+def newest_event_id(connection: Connection, tenant: str, room_ref: str) -> str | None:
+    """Return the room's event that was stored last, None for a room without any."""
+    return connection.execute(
+        select(room_events.c.event_id)
+        .where(room_events.c.tenant == tenant, room_events.c.room_ref == room_ref)
+        .order_by(room_events.c.sequence.desc())
+        .limit(1)
+    ).scalar()
 
 
 def lock_room_ids(connection: Connection, room_ids: Iterable[str]) -> None:

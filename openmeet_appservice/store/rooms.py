@@ -2,9 +2,9 @@
 
 ::
 
-    claimed ──id recorded──▶ open ──replaced──▶ former
-                              │
-    (a second room made for the same claim) ──▶ orphan, which the reconciler closes ──▶ former
+    claimed ──recorded──▶ open ──recreated──▶ replaced ──leads to its successor──▶ ended ──emptied──▶ former
+                           └──nobody can enter it───────────────────────────────────────────────────▶ ⋮
+    (a second room made for the same claim) ──▶ orphan, which the reconciler closes ────────────────▶ ⋮
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.tables import rooms
 
-State = Literal["claimed", "open", "orphan", "former"]
+State = Literal["claimed", "open", "replaced", "ended", "orphan", "former"]
 IN_USE = ("claimed", "open")
 
 
@@ -151,6 +151,16 @@ def set_state(connection: Connection, tenant: str, ref: str, state: State) -> No
     connection.execute(update(rooms).where(rooms.c.tenant == tenant, rooms.c.id == ref).values(state=state))
 
 
+def replace(connection: Connection, room: Room) -> bool:
+    """Take the room out of use, so that a successor is made; False where it is in use no more."""
+    replaced = connection.execute(
+        update(rooms)
+        .where(rooms.c.tenant == room.tenant, rooms.c.id == room.ref, rooms.c.state == "open")
+        .values(state="replaced")
+    )
+    return replaced.rowcount > 0
+
+
 def relock(connection: Connection, tenant: str, ref: str, lock_alias: str) -> None:
     """Give a claim that made no room yet another alias to lock with."""
     connection.execute(
@@ -198,7 +208,7 @@ def _last_used(connection: Connection, tenant: str, entity_ref: str) -> str | No
     for room in of_entity(connection, tenant, entity_ref):
         if room.room_id is not None:
             first.setdefault(room.claim, room)
-    used = [room.ref for room in first.values() if room.state == "former"]
+    used = [room.ref for room in first.values() if room.state in ("replaced", "ended", "former")]
     return used[-1] if used else None
 
 

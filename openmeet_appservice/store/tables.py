@@ -195,7 +195,7 @@ rooms = Table(
     Column("tenant", String(64), nullable=False),
     Column("id", String(64), nullable=False),
     Column("entity_ref", String(64), nullable=False),
-    Column("state", String(16), nullable=False, comment="claimed, open, orphan or former"),
+    Column("state", String(16), nullable=False, comment="see store.rooms"),
     Column("claim", String(64), nullable=False),
     Column("lock_alias", String(255), nullable=False, comment="sent with createRoom, in full"),
     Column("alias", String(255), comment="the public one that OpenMeet was told, in full"),

@@ -102,6 +102,16 @@ class WantedEntity:
         """Return the same with newer knowledge of the picture."""
         return replace(self, picture=picture, facts=replace(self.facts, avatar=picture.avatar))
 
+    @property
+    def replaced(self) -> tuple[Room, ...]:
+        """Rooms that were recreated, and are to lead to their successor."""
+        return tuple(room for room in self.rooms if room.state == "replaced")
+
+    @property
+    def ended(self) -> tuple[Room, ...]:
+        """Rooms that were recreated and do, with their people still in them."""
+        return tuple(room for room in self.rooms if room.state == "ended")
+
     def desired(self, *, bot: str, default_version: str) -> DesiredRoom:
         """Derive the room it should have; see `domain.rooms.desired_room` and `domain.direct`."""
         if self.facts.kind is EntityKind.DIRECT:

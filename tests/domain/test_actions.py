@@ -101,3 +101,9 @@ def test_a_plan_is_shown_whole() -> None:
             {"code": "power_levels_full", "detail": "full"},
         ],
     }
+
+
+def test_a_successor_names_its_predecessor() -> None:
+    content = CREATE.request(CLAIM, {"room_id": "!old"})["creation_content"]
+    assert content["predecessor"] == {"room_id": "!old"}
+    assert "predecessor" not in CREATE.request(CLAIM)["creation_content"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openmeet_appservice.domain.people import BANNED, BANNED_BEFORE
 from openmeet_appservice.domain.reading import read_state
 
 
@@ -44,3 +45,12 @@ def test_odd_shapes_count_as_absent() -> None:
     assert found.members == {"@odd:hs.test": "leave"}
     assert "m.room.name" not in found.state
     assert "m.room.topic" not in found.state
+
+
+def test_a_ban_that_was_carried_over_is_not_the_bots_own() -> None:
+    def ban(user: str, reason: str) -> dict[str, Any]:
+        content = {"membership": "ban", "reason": reason}
+        return _event("m.room.member", content, user, sender="@bot:hs.test")
+
+    found = read_state([ban("@dan:hs.test", BANNED), ban("@cyd:hs.test", BANNED_BEFORE)])
+    assert found.banned_by == {"@dan:hs.test": "@bot:hs.test", "@cyd:hs.test": ""}

@@ -186,6 +186,10 @@ class Service:
         """Give an event another slug, which nothing has."""
         return await self._write(_rename, self.slug(name), self.slug(new), self.alias(new))
 
+    async def recreate(self, name: str, **spec: Any) -> Entity:
+        """Have a new room take the place of an event's, and change its spec."""
+        return await self._write(_recreate, self.slug(name), spec)
+
     async def archive(self, name: str) -> Entity:
         """Delete an event."""
         return await self._write(_archive, EntityKind.EVENT, self.slug(name))
@@ -395,6 +399,18 @@ def _rename(connection: Connection, slug: str, new: str, alias: str) -> Entity:
     assert found is not None
     former_slugs.release(connection, TENANT, EntityKind.EVENT, new)
     found = entities.rename(connection, found, slug=new, alias=alias, as_of=None, now=_now())
+    entities.touch(connection, found, Removals.FEW, now=_now())
+    return found
+
+
+def _recreate(connection: Connection, slug: str, spec: dict[str, Any]) -> Entity:
+    found = entities.find(connection, TENANT, EntityKind.EVENT, slug)
+    assert found is not None
+    room = rooms.in_use(connection, TENANT, found.ref)
+    assert room is not None
+    assert rooms.replace(connection, room)
+    spec = {**found.spec, **spec}
+    found = entities.change(connection, found, spec=spec, external_id=None, as_of=None, now=_now())
     entities.touch(connection, found, Removals.FEW, now=_now())
     return found
 

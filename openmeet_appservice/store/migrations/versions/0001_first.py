@@ -427,7 +427,7 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("entity_ref", sa.String(length=64), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False, comment="claimed, open, orphan or former"),
+        sa.Column("state", sa.String(length=16), nullable=False, comment="see store.rooms"),
         sa.Column("claim", sa.String(length=64), nullable=False),
         sa.Column(
             "lock_alias", sa.String(length=255), nullable=False, comment="sent with createRoom, in full"
