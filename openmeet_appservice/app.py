@@ -62,6 +62,7 @@ from openmeet_appservice.wiring import (
     USER_AGENT,
     api_routes,
     bot_user_id,
+    build_admin,
     build_picture_worker,
     build_reconciler,
     build_repair,
@@ -162,7 +163,7 @@ class Service:
             in_trouble=lambda: self._suspicion.suspect("homeserver"),
         )
         homeserver = Homeserver(api, config.appservice.id)
-        await self._start_reconciler(homeserver)
+        await self._start_reconciler(homeserver, session)
         await self._start_pictures(homeserver)
         client = await self._start_delivery()
         await self._start_provisioning(homeserver, client)
@@ -178,8 +179,9 @@ class Service:
         self._health.draining()
         await self._parts.aclose()
 
-    async def _start_reconciler(self, homeserver: Homeserver) -> None:
-        reconciler = build_reconciler(self._config, self._database, homeserver, self._wakeups)
+    async def _start_reconciler(self, homeserver: Homeserver, session: ClientSession) -> None:
+        admin = build_admin(self._config, session)
+        reconciler = build_reconciler(self._config, self._database, homeserver, self._wakeups, admin)
         await reconciler.start()
         self._parts.push_async_callback(reconciler.stop, DRAIN)
         self._run("gauges", self._keep_gauges(reconciler))

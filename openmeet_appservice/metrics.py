@@ -110,6 +110,11 @@ PICTURES = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+ROOMS_PURGED = Counter(
+    "openmeet_as_rooms_purged_total",
+    "Rooms that were deleted from the homeserver for good",
+    registry=REGISTRY,
+)
 RECONCILE_PENDING = Gauge(
     "openmeet_as_reconcile_pending",
     "Entities that wait for the reconciler",

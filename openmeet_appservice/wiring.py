@@ -21,7 +21,7 @@ from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.domain.drift import drift_policy
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
-from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, new_txn_id
+from openmeet_appservice.homeserver import AdminCalls, Homeserver, MatrixApi, RetryPolicy, new_txn_id
 from openmeet_appservice.intake.gap_repair import GapRepair, RepairSettings
 from openmeet_appservice.intake.room_check import RoomCheck
 from openmeet_appservice.intake.suspicion import Suspicion
@@ -138,7 +138,11 @@ def outbound_guard(config: Config) -> Guard:
 
 
 def build_reconciler(
-    config: Config, database: Database, homeserver: Homeserver, wakeups: Wakeups
+    config: Config,
+    database: Database,
+    homeserver: Homeserver,
+    wakeups: Wakeups,
+    admin: AdminCalls | None = None,
 ) -> Reconciler:
     """Return the reconciler, not started."""
     settings = ReconcilerSettings(
@@ -148,7 +152,15 @@ def build_reconciler(
         direct_invitations=config.users.direct_invitations,
         full_check=full_check_settings(config),
     )
-    return Reconciler(database, homeserver, wakeups, settings)
+    return Reconciler(database, homeserver, wakeups, settings, admin=admin)
+
+
+def build_admin(config: Config, session: ClientSession) -> AdminCalls | None:
+    """Return the homeserver as its admin has it, None where no admin's token is configured."""
+    token = config.homeserver.admin_token
+    if token is None:
+        return None
+    return AdminCalls(MatrixApi(config.homeserver.url, [token.get_secret_value()], session))
 
 
 def picture_client(config: Config) -> GuardedClient:
@@ -243,6 +255,7 @@ def provisioning_parts(config: Config, database: Database, wakeups: Wakeups, pos
         secrets=SecretBox(config.security.keys),
         check_url=outbound_guard(config).check_url,
         post=post,
+        can_purge=config.homeserver.admin_token is not None,
     )
 
 

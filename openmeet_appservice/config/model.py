@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from openmeet_appservice.config import templates
 from openmeet_appservice.config.values import (
+    AccessToken,
     AdminKey,
     DatabaseUrl,
     Duration,
@@ -80,6 +81,7 @@ class HomeserverConfig(Section):
 
     url: HttpUrl
     server_name: ServerName
+    admin_token: AccessToken | None = None
 
 
 class AppserviceConfig(Section):

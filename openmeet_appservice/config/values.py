@@ -126,6 +126,13 @@ def check_token(value: SecretStr) -> SecretStr:
     return value
 
 
+def check_access_token(value: SecretStr) -> SecretStr:
+    """Return *value* if it can be the access token of a Matrix account, which the homeserver has made."""
+    if not re.fullmatch(r"[!-~]+", _without_placeholder(value)):
+        raise ValueError("must be of visible ASCII characters, without spaces")
+    return value
+
+
 def check_admin_key(value: SecretStr) -> SecretStr:
     """Return *value* if it has the form that the contract gives to an admin key."""
     if not _ADMIN_KEY.fullmatch(_without_placeholder(value)):
@@ -232,6 +239,7 @@ def _hidden(_: object) -> str:
 
 
 Secret = Annotated[SecretStr, PlainSerializer(_hidden, return_type=str, when_used="json")]
+AccessToken = Annotated[Secret, AfterValidator(check_access_token)]
 Token = Annotated[Secret, AfterValidator(check_token)]
 AdminKey = Annotated[Secret, AfterValidator(check_admin_key)]
 EncryptionKey = Annotated[Secret, AfterValidator(check_encryption_key)]

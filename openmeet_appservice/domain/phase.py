@@ -15,6 +15,7 @@ class Phase(StrEnum):
     READY = "ready"
     DEGRADED = "degraded"
     ARCHIVED = "archived"
+    DELETING = "deleting"
 
 
 def phase(
@@ -25,6 +26,7 @@ def phase(
     observed_generation: int,
     has_error: bool,
     has_room: bool,
+    purge: bool = False,
 ) -> Phase:
     """Tell how far Synapse has followed what OpenMeet wants.
 
@@ -42,6 +44,8 @@ def phase(
         The last attempt failed, or something is held for a person to confirm.
     has_room
         A room in use is recorded.
+    purge
+        Nothing of it is to be left; once that is so, there is nothing to have a phase.
 
     An error comes first: whoever waits should see that waiting alone may not help. Where there is no
     room and none is wanted there is nothing to wait for. A draft whose room is closed is as much
@@ -49,6 +53,8 @@ def phase(
     """
     if has_error:
         return Phase.DEGRADED
+    if purge:
+        return Phase.DELETING
     settled = observed_generation >= generation
     if wanted is Wanted.OPEN:
         return Phase.READY if settled and has_room else Phase.PENDING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openmeet_appservice.homeserver.admin import AdminCalls
 from openmeet_appservice.homeserver.calls import JsonObject
 from openmeet_appservice.homeserver.client import MatrixApi, TimeLimits, open_session
 from openmeet_appservice.homeserver.directory import RoomVisibility
@@ -11,6 +12,7 @@ from openmeet_appservice.homeserver.server import Capabilities, Versions
 from openmeet_appservice.homeserver.timeline import Direction, MessagesPage, new_txn_id
 
 __all__ = [
+    "AdminCalls",
     "Capabilities",
     "Direction",
     "Homeserver",

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from openmeet_appservice.errors import Conflict, NotFound
 from openmeet_appservice.provisioning import entity_writes
 from openmeet_appservice.provisioning.entity_writes import Done, Spec
 from openmeet_appservice.provisioning.kinds import Kind, people
@@ -17,9 +18,9 @@ from openmeet_appservice.provisioning.slugs import no_entity
 from openmeet_appservice.provisioning.specs import EventPut, EventSpec, GroupPut, GroupSpec, stored
 from openmeet_appservice.provisioning.states import SyncState, entity_etag, entity_sync, room_on_matrix
 from openmeet_appservice.provisioning.writes import (
+    DeleteQuery,
     RoomWriteQuery,
     Write,
-    WriteQuery,
     http_status,
     settle,
     write_of,
@@ -80,11 +81,14 @@ class Entities:
                 operation=f"delete_{name}",
                 summary="Archive it",
                 description="Alias and listing are taken away, the room is made read-only, everybody is "
-                "removed. It stays readable until the slug is used again.",
+                "removed. It stays readable until the slug is used again. With `purge` its rooms, former "
+                "ones too, are deleted from the homeserver, and all of it here: its phase is `deleting` "
+                "until that is done, then it is 404. Needs `homeserver.admin_token`, else 409 "
+                "`purge_unavailable`, and nothing is done.",
                 tag=self.kind.tag,
                 access=Access.TENANT,
-                query=WriteQuery,
-                responses={200: written, 202: written},
+                query=DeleteQuery,
+                responses={200: written, 202: written, 409: None},
                 takes_if_match=True,
             ),
         ]
@@ -140,8 +144,14 @@ class Entities:
 
     async def delete(self, request: Request) -> Response:
         """Answer ``DELETE``: always 202, unless nothing was done."""
-        write = write_of(self.parts, request)
-        done = await self.parts.database.write(entity_writes.archive, self.kind.place(request), write)
+        write, purge = write_of(self.parts, request), request.query_as(DeleteQuery).purge
+        if purge and not self.parts.can_purge:
+            raise Conflict(
+                "Rooms can only be deleted for good once homeserver.admin_token is configured.",
+                code="purge_unavailable",
+            )
+        place = self.kind.place(request)
+        done = await self.parts.database.write(entity_writes.archive, place, write, purge=purge)
         answer = await self.answered(request, write, done)
         status = 200 if done.superseded else 202
         return Response(status=status, body=answer.body, etag=answer.etag)
@@ -179,19 +189,25 @@ class Entities:
         if done.touched:
             self.parts.wakeups.wake("reconcile")
 
-        def read(connection: Connection) -> tuple[Tenant, EntityView]:
+        def read(connection: Connection) -> tuple[Tenant, EntityView | None]:
             tenant = require_tenant(connection, request.path["tenant"])
-            view = entities.view_of(connection, tenant.tenant, done.ref)
-            assert view is not None, "entities are never deleted"
-            return tenant, view
+            return tenant, entities.view_of(connection, tenant.tenant, done.ref)
 
-        async def look() -> SyncState:
-            return entity_sync((await self.parts.database.read(read))[1])
+        tenant, last = await self.parts.database.read(read)
+
+        async def look() -> SyncState | None:
+            nonlocal last
+            _, view = await self.parts.database.read(read)
+            last = view or last
+            return None if view is None else entity_sync(view)
 
         ignored = done.superseded and not done.touched
         if not ignored:
             await settle(self.parts, request, write.now, look)
-        tenant, view = await self.parts.database.read(read)
+            await look()
+        view = last
+        if view is None:
+            raise NotFound(f"This {self.kind.kind} was just deleted.", code=f"{self.kind.kind}_not_found")
         body = self.kind.written(
             **self._fields(tenant, view),
             superseded=done.superseded,

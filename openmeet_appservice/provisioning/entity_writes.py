@@ -94,7 +94,7 @@ def put(
         if made is not None:
             return _first(connection, parts, tenant, made, people, write)
         found = entities.find(connection, tenant.tenant, place.kind, place.slug, lock=True)
-        assert found is not None, "somebody was faster, and nothing is ever deleted"
+        assert found is not None, "somebody was faster, and what is live is never erased"
     done, found = _change(connection, found, spec, write)
     change = None
     if people is not None:
@@ -119,8 +119,11 @@ def patch(
     return _finish(connection, found, done, write)
 
 
-def archive(connection: Connection, place: Place, write: Write) -> Done:
-    """Take the entity off its slug; what is archived already stays as it is."""
+def archive(connection: Connection, place: Place, write: Write, *, purge: bool = False) -> Done:
+    """Take the entity off its slug; what is archived already stays as it is.
+
+    With *purge* nothing of it is to be left in the end.
+    """
     tenant = require_tenant(connection, place.tenant)
     found = entities.find(connection, tenant.tenant, place.kind, place.slug, lock=True)
     if found is None:
@@ -128,10 +131,13 @@ def archive(connection: Connection, place: Place, write: Write) -> Done:
     check_if_match(write.if_match, entity_etag(found))
     if is_older(write.as_of, found.as_of):
         return Done(found.ref, superseded=True)
-    if found.archived_at is not None:
+    if found.archived_at is not None and (found.purge_at is not None or not purge):
         return Done(found.ref)
     as_of = newest(write.as_of, found.as_of)
-    entities.archive(connection, found, as_of=as_of, now=write.now)
+    if found.archived_at is None:
+        found = entities.archive(connection, found, as_of=as_of, now=write.now)
+    if purge:
+        found = entities.purge(connection, found, as_of=as_of, now=write.now)
     entities.touch(connection, found, Removals.FEW, now=write.now)
     return Done(found.ref, touched=True)
 

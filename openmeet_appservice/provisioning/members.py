@@ -225,7 +225,8 @@ class Members:
         def read(connection: Connection) -> tuple[Tenant, EntityView]:
             tenant = require_tenant(connection, request.path["tenant"])
             view = entities.view_of(connection, tenant.tenant, done.ref)
-            assert view is not None, "entities are never deleted"
+            if view is None:
+                raise no_entity(connection, tenant, self.kind.kind, self.kind.place(request).slug)
             return tenant, view
 
         def read_all(connection: Connection) -> tuple[Tenant, EntityView, int]:

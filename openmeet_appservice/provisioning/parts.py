@@ -52,6 +52,8 @@ class Parts:
         Returns a webhook's URL if it may be called, else raises `OutboundRefused`.
     post
         Sends a webhook and returns what came of it.
+    can_purge
+        Whether rooms can be deleted for good.
     new_key, new_secret
         Make API keys and webhook secrets.
     """
@@ -67,6 +69,7 @@ class Parts:
     secrets: SecretBox
     check_url: Callable[[str], str]
     post: Post
+    can_purge: bool = False
     new_key: Callable[[Scope], str] = auth.new_key
     new_secret: Callable[[], str] = signing.new_secret
 

@@ -88,6 +88,7 @@ def entity_sync(view: EntityView) -> SyncState:
         observed_generation=status.observed_generation,
         has_error=status.error is not None,
         has_room=view.has_room,
+        purge=entity.purge_at is not None,
     )
     return _state(found, status)
 

@@ -43,6 +43,16 @@ class RoomWriteQuery(WriteQuery):
     )
 
 
+class DeleteQuery(WriteQuery):
+    """The query of a deletion."""
+
+    purge: bool = Field(
+        default=False,
+        description="Leave nothing of it: its rooms are deleted from the homeserver, and what is stored and "
+        "not delivered yet is dropped.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """Under which conditions, and when, something is written.
@@ -69,7 +79,7 @@ def write_of(parts: Parts, request: Request) -> Write:
 
 
 async def settle(
-    parts: Parts, request: Request, since: int, look: Callable[[], Awaitable[SyncState]]
+    parts: Parts, request: Request, since: int, look: Callable[[], Awaitable[SyncState | None]]
 ) -> None:
     """Wait as long as the request asks to, until Synapse agrees or waiting has become pointless.
 
@@ -78,7 +88,7 @@ async def settle(
     since
         When the write was done (milliseconds since the epoch): earlier faults say nothing about it.
     look
-        Reads the state.
+        Reads the state; None when there is nothing any more that could have one.
     """
     end = parts.clock() + request.query_as(WriteQuery).wait
     while True:
@@ -89,8 +99,8 @@ async def settle(
         await parts.wakeups.wait("reconciled", ticket, min(left, LOOK_EVERY))
 
 
-def _is_over(state: SyncState, since: int) -> bool:
-    if state.phase in SETTLED:
+def _is_over(state: SyncState | None, since: int) -> bool:
+    if state is None or state.phase in SETTLED:
         return True
     error = state.last_error
     return error is not None and error.code == HELD and from_rfc3339(error.at) >= since

@@ -16,7 +16,7 @@ failed for an outage is not told: that befalls everything at once, and ends by i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Concatenate, ParamSpec, TypeGuard
 
@@ -34,7 +34,7 @@ from openmeet_appservice.domain.webhook_types import (
 )
 from openmeet_appservice.reconciler.failures import OUTAGES, Failure
 from openmeet_appservice.reconciler.results import Result
-from openmeet_appservice.store import entities, notices, puppets, rooms, routes, sync, users
+from openmeet_appservice.store import entities, erasing, notices, puppets, rooms, routes, sync, users
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.ids import NewId
@@ -135,6 +135,17 @@ class Announcer:
         """
         await self._write(_fail, lease, failure, retry_at, now=now, new_id=self._new_id)
 
+    async def erase(self, tenant: str, ref: str, purged: Collection[str]) -> bool:
+        """Erase what was deleted for good, and tell that its room is closed unless that was told.
+
+        False where it has another room than those that are *purged*; see `store.erasing.finish`.
+        """
+        told, is_done = await self._database.write(
+            _erase, tenant, ref, purged, now=self._now(), new_id=self._new_id
+        )
+        self._told(told)
+        return is_done
+
     async def named(self, puppet: Puppet) -> bool:
         """Record that Synapse has accepted the puppet's name; see `store.puppets.set_profile_name`.
 
@@ -218,6 +229,28 @@ def _shown(error: SyncError) -> dict[str, object]:
         "attempts": error.attempts,
         "next_attempt_at": None if error.next_at is None else to_rfc3339(error.next_at),
     }
+
+
+def _erase(
+    connection: Connection, tenant: str, ref: str, purged: Collection[str], *, now: int, new_id: NewId
+) -> tuple[int, bool]:
+    """Return how many notices there are of it, and whether it is done."""
+    entity = entities.get(connection, tenant, ref)
+    if entity is None:
+        return 0, True
+    room = rooms.latest(connection, tenant, ref)
+    tell = room is not None and sync.announced(connection, tenant, "entity", ref) != "archived"
+    data = _archived_data(connection, tenant, room) if tell else None
+    if not erasing.finish(connection, entity, purged):
+        return 0, False
+    if data is None:
+        return 0, True
+    return notices.add(connection, tenant, ROOM_ARCHIVED, data, now=now, new_id=new_id), True
+
+
+def _archived_data(connection: Connection, tenant: str, room: Room | None) -> Mapping[str, object] | None:
+    route = None if room is None else routes.of_room(connection, tenant, room.ref)
+    return None if route is None else {"room": route.shown()}
 
 
 def _named(connection: Connection, puppet: Puppet, *, now: int, new_id: NewId) -> tuple[int, str | None]:

@@ -12,7 +12,7 @@ from openmeet_appservice.domain.explanation import Explanation
 from openmeet_appservice.domain.kinds import Wanted
 from openmeet_appservice.domain.plan import Plan, plan
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
-from openmeet_appservice.errors import HomeserverRefused, NotReconciled
+from openmeet_appservice.errors import HomeserverLimited, HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.apply import Applied, Applier, people_refused
 from openmeet_appservice.reconciler.direct import DirectRooms
@@ -22,6 +22,7 @@ from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
 from openmeet_appservice.reconciler.pictures import Pictures
+from openmeet_appservice.reconciler.purging import Purger
 from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.reconciler.versions import DefaultVersion
@@ -55,6 +56,7 @@ class RoomReconciler:
         applier: Applier,
         endings: Endings,
         pictures: Pictures,
+        purger: Purger,
         version: DefaultVersion,
         direct: DirectRooms,
         drift: DriftKeeper,
@@ -68,6 +70,7 @@ class RoomReconciler:
         self._applier = applier
         self._endings = endings
         self._pictures = pictures
+        self._purger = purger
         self._version = version
         self._direct = direct
         self._drift = drift
@@ -100,7 +103,7 @@ class RoomReconciler:
             if entity is None:
                 return Result(0)
             generation = entity.generation
-            applied = await self._round(entity, attempts, taken, partial(is_outdated, generation))
+            applied = await self._round_or_purge(entity, attempts, taken, partial(is_outdated, generation))
             if applied is None:
                 return self._pictures.result(generation, entity.picture)
             if applied.refused and last.refused:
@@ -113,6 +116,29 @@ class RoomReconciler:
             rounds = 0 if applied.interrupted or found_out else rounds + 1
             last = applied
         raise NotReconciled("not_converging", f"the room still differs after {MAX_ROUNDS} comparisons")
+
+    async def _round_or_purge(
+        self,
+        entity: WantedEntity,
+        attempts: int,
+        taken: Mapping[str, str],
+        is_outdated: Callable[[], bool],
+    ) -> Applied | None:
+        """Do a round; of what is to be deleted for good, once it is closed, see to that.
+
+        That needs nobody inside, so it goes on where the bot can do nothing.
+        """
+        try:
+            applied = await self._round(entity, attempts, taken, is_outdated)
+        except (NotReconciled, HomeserverRefused) as error:
+            limited = isinstance(error, HomeserverLimited)
+            if not entity.purge or limited or getattr(error, "status", None) == 401:
+                raise
+            logger.info("%s is deleted though it could not be closed: %s", entity.ref, error)
+            applied = None
+        if not entity.purge or applied is not None:
+            return applied
+        return None if await self._purger.purge(entity) else Applied()
 
     async def _round(
         self,

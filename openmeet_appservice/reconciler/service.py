@@ -14,7 +14,7 @@ from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.errors import DatabaseUnavailable
-from openmeet_appservice.homeserver import Homeserver
+from openmeet_appservice.homeserver import AdminCalls, Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
@@ -28,6 +28,7 @@ from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.outage import Outage
 from openmeet_appservice.reconciler.pictures import Pictures
 from openmeet_appservice.reconciler.puppets import Puppets
+from openmeet_appservice.reconciler.purging import Purger
 from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.reconciler.rooms import RoomReconciler
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
@@ -58,6 +59,8 @@ class Reconciler:
     ----------
     wakeups
         Listened to for ``reconcile``, woken for ``reconciled`` and ``notify``.
+    admin
+        The homeserver as its admin has it, None where no admin's token is configured.
     now, monotonic, sleep, random_number, new_id, new_claim
         Time, randomness and ids.
     """
@@ -69,6 +72,7 @@ class Reconciler:
         wakeups: Wakeups,
         settings: ReconcilerSettings,
         *,
+        admin: AdminCalls | None = None,
         now: Now = _epoch_milliseconds,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -83,7 +87,17 @@ class Reconciler:
         announcer = Announcer(database, wakeups, now=now, new_id=new_id)
         self._puppets = Puppets(database, homeserver, announcer, now=now)
         self._rooms = _room_reconciler(
-            database, homeserver, wakeups, settings, self._puppets, announcer, now, new_id, new_claim
+            database,
+            homeserver,
+            admin,
+            wakeups,
+            settings,
+            self._puppets,
+            announcer,
+            now,
+            sleep,
+            new_id,
+            new_claim,
         )
         self._invitations = Invitations(
             database,
@@ -178,11 +192,13 @@ class Reconciler:
 def _room_reconciler(
     database: Database,
     homeserver: Homeserver,
+    admin: AdminCalls | None,
     wakeups: Wakeups,
     settings: ReconcilerSettings,
     puppets: Puppets,
     announcer: Announcer,
     now: Now,
+    sleep: Callable[[float], Awaitable[None]],
     new_id: NewId,
     new_claim: Callable[[], str],
 ) -> RoomReconciler:
@@ -228,6 +244,7 @@ def _room_reconciler(
             server_name=settings.server_name,
         ),
         Pictures(database, wakeups, now=now),
+        Purger(database, admin, announcer, sleep=sleep),
         DefaultVersion(homeserver, now=now),
         direct,
         DriftKeeper(database, now=now),

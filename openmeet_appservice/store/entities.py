@@ -65,6 +65,8 @@ class Entity:
         Whether a whole list of its members has come, not only changes of one.
     former_alias
         See `store.adoption`.
+    purge_at
+        When it was asked that nothing at all be left of it.
     """
 
     tenant: str
@@ -83,6 +85,7 @@ class Entity:
     archived_at: int | None
     members_listed: bool
     former_alias: str | None
+    purge_at: int | None = None
 
     @property
     def name(self) -> str:
@@ -300,6 +303,11 @@ def archive(connection: Connection, entity: Entity, *, as_of: int | None, now: i
     )
 
 
+def purge(connection: Connection, entity: Entity, *, as_of: int | None, now: int) -> Entity:
+    """Note that nothing of the archived entity is to be left. The caller has locked the row."""
+    return _updated(connection, entity, purge_at=now, as_of=as_of, updated_at=now)
+
+
 def touch(connection: Connection, entity: Entity, removals: Removals, *, now: int) -> None:
     """Have the room follow a change of *entity*, which the caller has locked. See the module."""
     generation = sync.touch(connection, entity.tenant, "entity", entity.ref, now=now)
@@ -491,4 +499,5 @@ def _entity(row: Row[Any]) -> Entity:
         archived_at=row.archived_at,
         members_listed=row.members_listed,
         former_alias=row.former_alias,
+        purge_at=row.purge_at,
     )

@@ -356,8 +356,12 @@ def _append_known(
     if log.statements.lock_tenants is not None:
         positions.update(log.fetch(log.statements.lock_tenants, log.listed(by_tenant)))
     if log.statements.lock_rooms is not None:
-        for room_id, last in log.fetch(log.statements.lock_rooms, log.listed(known)):
+        there = dict(log.fetch(log.statements.lock_rooms, log.listed(known)))
+        for room_id, last in there.items():
             known[room_id].last_sequence = last
+        if len(there) < len(known):
+            # Another transaction has just erased a room; nobody is to keep what is said of it.
+            by_tenant = {t: [a for a in theirs if a.room_id in there] for t, theirs in by_tenant.items()}
     for tenant, theirs in by_tenant.items():
         new = _new_ones(log, tenant, theirs)
         done.repeated += len(theirs) - len(new)

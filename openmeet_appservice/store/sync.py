@@ -253,6 +253,14 @@ def standing(connection: Connection, lease: Lease) -> Standing:
     return Standing(row.generation, row.attempts, row.announced)
 
 
+def announced(connection: Connection, tenant: str, subject: Subject, ref: str) -> Announced | None:
+    """Return what OpenMeet was told last."""
+    found: Announced | None = connection.execute(
+        select(sync.c.announced).where(_row(tenant, subject, ref))
+    ).scalar()
+    return found
+
+
 def set_announced(connection: Connection, lease: Lease, announced: Announced | None) -> None:
     """Record what OpenMeet was told."""
     connection.execute(

@@ -130,6 +130,7 @@ entities = Table(
         String(255),
         comment="in full: a former service may have made a room with it; until adopt has looked",
     ),
+    Column("purge_at", BigInteger, comment="when it was asked to be deleted for good; it is archived too"),
     PrimaryKeyConstraint("tenant", "id"),
 )
 Index(

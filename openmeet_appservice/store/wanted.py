@@ -57,6 +57,8 @@ class WantedEntity:
         A person confirmed that many people may be removed at once, and that is not done yet.
     rooms
         Every room that was ever asked for, the oldest first.
+    purge
+        Nothing of it is to be left.
     aliases
         Every public alias (in full) that it has or had, and that may still lead to one of them.
     former_alias
@@ -82,6 +84,7 @@ class WantedEntity:
     picture: Picture
     puppets: frozenset[str] = frozenset()
     memory: str | None = None
+    purge: bool = False
 
     @property
     def in_use(self) -> Room | None:
@@ -231,6 +234,7 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
         generation=status.generation if status else 0,
         removals_confirmed=status is not None and entities.removals_are_confirmed(found, status),
         rooms=known_rooms,
+        purge=found.purge_at is not None,
         aliases=frozenset(alias for alias in (found.alias, *(known.alias for known in former)) if alias),
         former_alias=found.former_alias,
         picture=picture,

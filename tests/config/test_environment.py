@@ -69,13 +69,17 @@ def test_an_empty_variable_is_null(load: Load, faults: Faults) -> None:
 def test_a_secret_from_a_file(load: Load, tmp_path: Path) -> None:
     keys = ["B" * 43 + "=", "C" * 43 + "="]
     (tmp_path / "token").write_text("f" * 40 + "\n")
+    (tmp_path / "admin").write_text("syt_root\n")
     (tmp_path / "keys").write_text("\n".join(keys) + "\n")
     config = load(
         environ={
             "OPENMEET_AS_APPSERVICE__HS_TOKEN_FILE": str(tmp_path / "token"),
             "OPENMEET_AS_SECURITY__ENCRYPTION_KEYS_FILE": str(tmp_path / "keys"),
+            "OPENMEET_AS_HOMESERVER__ADMIN_TOKEN_FILE": str(tmp_path / "admin"),
         }
     )
+    admin = config.homeserver.admin_token
+    assert (admin and admin.get_secret_value()) == "syt_root"
     assert config.appservice.hs_tokens == ("f" * 40,)
     assert config.security.keys == tuple(keys)
 

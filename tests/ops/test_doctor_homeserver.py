@@ -46,12 +46,15 @@ class StandIn:
         Which as_tokens it knows; None for all.
     late
         By how many seconds its clock is behind ours; None to tell no time.
+    admin_answer
+        Status and body of its admin API's answer about a room; None: that there is none.
     """
 
     url: str = ""
     bot: str = "@openmeet-bot:hs.test"
     tokens: tuple[str, ...] | None = None
     late: int | None = 0
+    admin_answer: tuple[int, Any] | None = None
     answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
     seen: list[tuple[str, str, Any]] = field(default_factory=list)
 
@@ -66,6 +69,8 @@ class StandIn:
         return response
 
     def answer(self, request: web.Request) -> web.Response:
+        if self.admin_answer is not None and request.path.startswith("/_synapse/admin/v1/rooms/"):
+            return web.json_response(self.admin_answer[1], status=self.admin_answer[0])
         for (method, end), (status, body) in self.answers.items():
             if (method, request.path.endswith(end)) == (request.method, True):
                 return web.json_response(body, status=status)
@@ -118,6 +123,29 @@ async def test_where_all_is_well_only_the_service_is_missing(examine: Examine, m
     wrong = {finding.name: finding.level for finding in findings if finding.level in ("warning", "problem")}
     assert wrong.pop("database file", None) in (None, Level.WARNING)
     assert wrong == {"service": Level.WARNING}
+
+
+NO_ADMIN = (403, {"errcode": "M_FORBIDDEN", "error": "You are not a server admin"})
+HIDDEN = (404, {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "words"),
+    [
+        (None, Level.OK, "an admin's"),
+        (NO_ADMIN, Level.PROBLEM, "not a server admin"),
+        (UNKNOWN_TOKEN, Level.PROBLEM, "M_UNKNOWN_TOKEN"),
+        (HIDDEN, Level.PROBLEM, "admin API"),
+    ],
+)
+async def test_the_admins_token(
+    examine: Examine, homeserver: StandIn, of: Of, answer: Any, level: Level, words: str
+) -> None:
+    assert "admin_token" not in [finding.name for finding in await examine()]
+    homeserver.admin_answer = answer
+    found = of(await examine(homeserver__admin_token="syt_root"), "admin_token")
+    assert (found.level, words in found.what) == (level, True)
+    assert not [path for _, path, _ in homeserver.seen if "syt_root" in path]
 
 
 async def test_no_homeserver(examine: Examine, of: Of, migrated: Database) -> None:

@@ -28,7 +28,7 @@ from openmeet_appservice.domain.kinds import (
     EntityKind,
 )
 from openmeet_appservice.domain.rooms import RoomSettings
-from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, open_session
+from openmeet_appservice.homeserver import AdminCalls, Homeserver, MatrixApi, RetryPolicy, open_session
 from openmeet_appservice.reconciler import Reconciler, ReconcilerSettings
 from openmeet_appservice.store import entities, former_slugs, members, rooms, schema, sync, tenants, users
 from openmeet_appservice.store.database import Database, open_database
@@ -59,6 +59,7 @@ class World:
     synapse: Synapse
     session: ClientSession
     person: Person
+    admin_token: str
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -93,7 +94,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     try:
         async with open_session("tests") as session:
             person = await Person.register(session, synapse.url, "paul", "correct horse")
-            yield World(synapse, session, person)
+            admin = await synapse.register_user("root", "correct horse", admin=True)
+            yield World(synapse, session, person, admin.access_token)
     finally:
         await synapse.stop()
 
@@ -115,6 +117,7 @@ class Service:
     settings: ReconcilerSettings
     wakeups: Wakeups = field(default_factory=Wakeups)
     reconciler: Reconciler | None = None
+    admin_token: str | None = None
     prefix: str = field(default_factory=lambda: f"s{next(_counter)}")
 
     @property
@@ -122,13 +125,24 @@ class Service:
         """A client for the test's own eyes, past the proxy."""
         return self._client(self.proxy.target)
 
+    def admin(self, url: str, token: str) -> AdminCalls:
+        """Return a client for the admin API."""
+        retries = RetryPolicy(attempts=2, first_wait=0.05)
+        return AdminCalls(MatrixApi(url, [token], self.proxy.session, retries=retries))
+
     def _client(self, url: str) -> Homeserver:
         retries = RetryPolicy(attempts=2, first_wait=0.05)
         return Homeserver(MatrixApi(url, [TOKEN], self.proxy.session, retries=retries), "openmeet")
 
     async def start(self) -> None:
         """Start a reconciler, as a new process would."""
-        self.reconciler = Reconciler(self.database, self._client(self.proxy.url), self.wakeups, self.settings)
+        self.reconciler = Reconciler(
+            self.database,
+            self._client(self.proxy.url),
+            self.wakeups,
+            self.settings,
+            admin=None if self.admin_token is None else self.admin(self.proxy.url, self.admin_token),
+        )
         await self.reconciler.start()
 
     async def stop(self, timeout: float = 0.0) -> None:
@@ -190,9 +204,9 @@ class Service:
         """Have a new room take the place of an event's, and change its spec."""
         return await self._write(_recreate, self.slug(name), spec)
 
-    async def archive(self, name: str) -> Entity:
-        """Delete an event."""
-        return await self._write(_archive, EntityKind.EVENT, self.slug(name))
+    async def archive(self, name: str, *, purge: bool = False) -> Entity:
+        """Delete an event, for good or not."""
+        return await self._write(_archive, EntityKind.EVENT, self.slug(name), purge=purge)
 
     async def put_direct(self, one: str, other: str, **spec: Any) -> Entity:
         """Let two users have a room of their own."""
@@ -209,7 +223,9 @@ class Service:
 
     async def archive_direct(self, one: str, other: str) -> Entity:
         """Delete the room of two users."""
-        return await self._write(_archive, EntityKind.DIRECT, direct_slug(self.slug(one), self.slug(other)))
+        return await self._write(
+            _archive, EntityKind.DIRECT, direct_slug(self.slug(one), self.slug(other)), purge=False
+        )
 
     async def poke(self, thing: Entity) -> None:
         """Have it compared again."""
@@ -415,10 +431,13 @@ def _recreate(connection: Connection, slug: str, spec: dict[str, Any]) -> Entity
     return found
 
 
-def _archive(connection: Connection, kind: EntityKind, slug: str) -> Entity:
+def _archive(connection: Connection, kind: EntityKind, slug: str, *, purge: bool) -> Entity:
     found = entities.find(connection, TENANT, kind, slug)
     assert found is not None
-    found = entities.archive(connection, found, as_of=None, now=_now())
+    if found.archived_at is None:
+        found = entities.archive(connection, found, as_of=None, now=_now())
+    if purge:
+        found = entities.purge(connection, found, as_of=None, now=_now())
     entities.touch(connection, found, Removals.FEW, now=_now())
     return found
 

@@ -278,6 +278,27 @@ async def test_a_deleted_entity_s_room_is_told_to_be_archived_once_it_is_closed(
     assert await told.types() == []
 
 
+@pytest.mark.parametrize("was_told", [False, True])
+async def test_what_is_deleted_for_good_is_told_to_be_archived_if_it_was_not(
+    told: Told, was_told: bool
+) -> None:
+    event = await told.entity()
+    room = await told.room(event, "!one")
+    await told.database.write(entities.archive, event, as_of=None, now=2)
+    if was_told:
+        await told.finish(event)
+        assert await told.types() == ["room.archived"]
+    assert not await told.announcer.erase("t1", event.ref, []), "its room is not deleted yet"
+    assert await told.types() == []
+    assert await told.announcer.erase("t1", event.ref, [room.ref])
+    bodies = await told.bodies()
+    assert [body["type"] for body in bodies] == ([] if was_told else ["room.archived"])
+    for body in bodies:
+        assert (body["data"]["room"]["slug"], body["data"]["room"]["room_id"]) == ("Picnic", "!one")
+    assert await told.announcer.erase("t1", event.ref, [room.ref]), "doing it again does no harm"
+    assert await told.types() == []
+
+
 async def test_a_draft_is_not_told_of(told: Told) -> None:
     entity = await told.entity(status="draft")
     await told.finish(entity)

@@ -238,7 +238,7 @@ async def test_closed_and_opened_again(of_version: Service, world: World, versio
     assert await service.inside(room_id) == {service.user_id("ada"), service.user_id("bob")}
 
 
-async def test_a_slug_used_again_gets_a_fresh_room(running: Service, world: World) -> None:
+async def test_fault_32_a_slug_used_again_gets_a_fresh_room(running: Service, world: World) -> None:
     first = await running.put("annual", who={"ada": "host"})
     await running.settled(first)
     old = await running.room_id(first)

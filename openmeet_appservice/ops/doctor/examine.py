@@ -14,7 +14,14 @@ from openmeet_appservice import wiring
 from openmeet_appservice.config import Config
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.errors import HomeserverError, StoreError
-from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, TimeLimits, open_session
+from openmeet_appservice.homeserver import (
+    AdminCalls,
+    Homeserver,
+    MatrixApi,
+    RetryPolicy,
+    TimeLimits,
+    open_session,
+)
 from openmeet_appservice.intake.advice import advice
 from openmeet_appservice.ops.doctor import identity, reach, rooms, standing, stored, synapse
 from openmeet_appservice.ops.doctor.encryption import check_encryption
@@ -119,6 +126,10 @@ async def _check_synapse(config: Config, tools: Tools, *, has_database: bool) ->
     anyone = next(iter(clients.values()))
     findings.append(await synapse.check_release(anyone))
     findings += await _tried("authentication", synapse.check_login(anyone))
+    token = config.homeserver.admin_token
+    if token is not None:
+        api = _client(config, tools, token.get_secret_value())
+        findings += await _tried("admin_token", identity.check_admin(AdminCalls(api), tools.new_name))
     homeservers = {key: Homeserver(api, config.appservice.id) for key, api in clients.items()}
     about_tokens, homeserver, bot = await identity.check_tokens(config, homeservers)
     findings += about_tokens
@@ -189,9 +200,13 @@ def _clients(config: Config, tools: Tools) -> dict[str, MatrixApi]:
     """Return a client for each as_token by its key, so that they can be told apart."""
     keys = ("as_token", "as_token_next")
     return {
-        key: MatrixApi(config.homeserver.url, [token], tools.session, limits=_LIMITS, retries=_RETRIES)
+        key: _client(config, tools, token)
         for key, token in zip(keys, config.appservice.as_tokens, strict=False)
     }
+
+
+def _client(config: Config, tools: Tools, token: str) -> MatrixApi:
+    return MatrixApi(config.homeserver.url, [token], tools.session, limits=_LIMITS, retries=_RETRIES)
 
 
 async def _tried(name: str, check: Awaitable[Finding | Sequence[Finding]]) -> list[Finding]:

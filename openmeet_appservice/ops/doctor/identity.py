@@ -9,7 +9,7 @@ from mautrix.api import Method, Path
 from openmeet_appservice.config import Config
 from openmeet_appservice.domain.names import Template, full_alias, temporary_alias_localpart
 from openmeet_appservice.errors import HomeserverError, HomeserverRefused
-from openmeet_appservice.homeserver import Homeserver, MatrixApi
+from openmeet_appservice.homeserver import AdminCalls, Homeserver, MatrixApi
 from openmeet_appservice.intake.advice import advice
 from openmeet_appservice.ops.doctor.finding import Finding, info, ok, problem, warning
 
@@ -60,6 +60,25 @@ def _rotation(key: str, error: HomeserverError) -> Finding:
         )
         return info(key, "no longer accepted, the next one is", remedy)
     return info(key, "not yet accepted, the present one is", _ANEW)
+
+
+async def check_admin(admin: AdminCalls, new_name: Callable[[], str]) -> Finding:
+    """Ask, as the admin, about a room that does not exist: only an admin is told so."""
+    name = "admin_token"
+    try:
+        await admin.room_exists(f"!{new_name()}")
+    except HomeserverRefused as error:
+        if error.status in (401, 403):
+            remedy = (
+                "Set `homeserver.admin_token` to the access token of a server admin, or null: rooms cannot "
+                "be deleted for good until then."
+            )
+            return problem(name, f"not an admin's: {error}", remedy)
+        if error.status == 404:
+            remedy = "Let /_synapse/admin through to Synapse from this machine."
+            return problem(name, f"Synapse's admin API is not at homeserver.url: {error}", remedy)
+        raise
+    return ok(name, "accepted, as an admin's")
 
 
 def _check_bot(config: Config, user_id: str) -> Finding:

@@ -181,6 +181,12 @@ def upgrade() -> None:
             nullable=True,
             comment="in full: a former service may have made a room with it; until adopt has looked",
         ),
+        sa.Column(
+            "purge_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when it was asked to be deleted for good; it is archived too",
+        ),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_entities")),
     )
     op.create_index("ix_entities_alias", "entities", ["alias"], unique=False)
