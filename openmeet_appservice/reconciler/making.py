@@ -102,7 +102,7 @@ class RoomMaker:
             return
         is_public = room.lock_alias != self._temporary(room.claim)
         asked = action if is_public else replace(action, alias_localpart=None)
-        body = asked.request(room.claim, await self._database.read(_predecessor, room, action))
+        body = asked.request(room.claim, await self._database.read(predecessor, room, action))
         for _ in range(ATTEMPTS):
             try:
                 room_id = await self._homeserver.create_room(body, action.as_user)
@@ -229,7 +229,7 @@ def _is_in_use(error: HomeserverError) -> bool:
     return isinstance(error, HomeserverRefused) and (error.errcode == "M_ROOM_IN_USE" or error.status == 409)
 
 
-def _predecessor(connection: Connection, room: Room, action: CreateRoom) -> dict[str, str] | None:
+def predecessor(connection: Connection, room: Room, action: CreateRoom) -> dict[str, str] | None:
     """Return what a new room says of the one whose place it takes (specification, ``m.room.create``)."""
     before = None if room.replaces is None else rooms.get(connection, room.tenant, room.replaces)
     if before is None or before.room_id is None:

@@ -80,22 +80,6 @@ async def test_renamed_and_recreated_people_and_history_stay_where_they_belong(s
     stage.receiver.check()
 
 
-async def test_a_successor_of_version_11_names_the_last_event_before(stage: Stage) -> None:
-    installation = stage.install(ROOMS__VERSION="'11'")
-    await stage.start(installation)
-    openmeet, homeserver = await stage.openmeet(installation), stage.homeserver(installation)
-    await openmeet.put("/events/eleven", event("Eleven", WHO, access="anyone"))
-    old = (await openmeet.ready("/events/eleven"))["matrix"]["room_id"]
-    person = await stage.person()
-    await person.join(_alias(stage, "eleven"))
-    last = await person.send_text(old, "the last word")
-    await stage.receiver.has([last])
-    await _post(openmeet, "/events/eleven/recreate", {})
-    new = (await openmeet.ready("/events/eleven"))["matrix"]["room_id"]
-    predecessor = (await homeserver.state(new))["m.room.create", ""]["predecessor"]
-    assert predecessor == {"room_id": old, "event_id": last}
-
-
 async def test_a_resync_puts_right_what_somebody_changed(stage: Stage) -> None:
     installation = stage.install()
     await stage.start(installation)
