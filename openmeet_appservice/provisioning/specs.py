@@ -66,8 +66,8 @@ class EntitySpec(ApiModel):
 
     encrypted: bool | None = Field(
         default=None,
-        description="Whether the room is encrypted. An encrypted room stays so whatever is said later; this "
-        "service forwards what it cannot read. Absent: as the tenant's settings say.",
+        description="Whether the room is encrypted. An encrypted room stays so whatever is said later, until "
+        "it is recreated; this service forwards what it cannot read. Absent: as the tenant's settings say.",
     )
 
     @field_validator("image_url", mode="after")

@@ -37,6 +37,19 @@ async def test_a_renamed_event_is_found_by_its_new_slug_only(api: Api) -> None:
     assert (await api.get(GROUP)).json["detail"] == "There is no such group."
 
 
+async def test_a_group_is_renamed_apart_from_events(api: Api) -> None:
+    await api.put(GROUP, SPEC)
+    await api.put(OLD, SPEC)
+    renamed = await api.post(f"{GROUP}/rename", {"slug": "Chess"})
+    assert (renamed.status, renamed.json["kind"], renamed.json["slug"]) == (202, "group", "Chess")
+    assert (await api.get(GROUP)).json["detail"] == "This group is called Chess now."
+    assert (await api.get(OLD)).status == 200
+    # The event's wish for that name is nothing to the group, and takes nothing from it.
+    await api.put("/tenants/t1/events/Chess", SPEC)
+    alias = "/tenants/t1/resolve?alias=%23group-board-games-t1:example.org"
+    assert (await api.get(alias)).json["slug"] == "Chess"
+
+
 async def test_a_slug_in_use_is_refused_and_nothing_changes(api: Api) -> None:
     await api.put(OLD, SPEC)
     await api.put(NEW, {**SPEC, "name": "Cards"})
