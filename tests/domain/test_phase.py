@@ -40,3 +40,21 @@ def test_phase(
         )
         == expected
     )
+
+
+@pytest.mark.parametrize(("has_error", "expected"), [(False, "deleting"), (True, "degraded")])
+@pytest.mark.parametrize("observed", [2, 3])
+@pytest.mark.parametrize("has_room", [False, True])
+def test_what_is_to_be_left_nothing_of_is_being_deleted(
+    has_error: bool, expected: str, observed: int, has_room: bool
+) -> None:
+    found = phase(
+        wanted=Wanted.CLOSED if has_room else Wanted.NONE,
+        archived=True,
+        generation=3,
+        observed_generation=observed,
+        has_error=has_error,
+        has_room=has_room,
+        purge=True,
+    )
+    assert found == expected
