@@ -23,7 +23,9 @@ from mautrix.types import Event
 from benchmarks.provisioned import Provisioned
 from benchmarks.pushing import BOT, HS_TOKEN, ROOMS, SERVER
 from openmeet_appservice.domain.kinds import Access
+from openmeet_appservice.domain.names import Template
 from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.intake.app import IntakeSettings, build_app
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.store import schema
@@ -50,7 +52,14 @@ async def serve_ours(url: str) -> int:
         chat_statuses=frozenset(),
     )
     app = build_app(
-        IntakeSettings(hs_tokens=[HS_TOKEN], server_name=SERVER, bot=BOT, rooms=room_settings),
+        IntakeSettings(
+            hs_tokens=[HS_TOKEN],
+            server_name=SERVER,
+            bot=BOT,
+            rooms=room_settings,
+            aliases=Template("{kind}-{slug}-{tenant}", SERVER),
+            lookups=LookupSettings(url=None, alias_timeout=3.0, timeout=15.0, resync_interval=21600.0),
+        ),
         database=database,
         wakeups=wakeups,
         storage_failed=lambda: None,

@@ -10,7 +10,6 @@ import gc
 import logging
 import random
 import signal
-from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
@@ -34,24 +33,24 @@ from openmeet_appservice.intake.control_room import ControlRoom
 from openmeet_appservice.intake.housekeeping import keep_tidy
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.intake.watch import Watch
+from openmeet_appservice.ops.gauges import read_gauges
 from openmeet_appservice.ops.health import Health
 from openmeet_appservice.ops.listener import build_ops_app
 from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
+from openmeet_appservice.provisioning.lookup import LONGEST
+from openmeet_appservice.provisioning.lookups import Lookups
 from openmeet_appservice.reconciler.service import Reconciler
 from openmeet_appservice.store import (
-    endpoints,
     lanes,
     messages,
     notices,
     pictures,
     repair,
-    replay_queue,
     resealing,
 )
 from openmeet_appservice.store.database import SQLiteDatabase
-from openmeet_appservice.store.endpoint_row import STATES
 from openmeet_appservice.store.filelock import FileLock
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.secretbox import SecretBox
@@ -60,13 +59,16 @@ from openmeet_appservice.web.app import build_app as build_api
 from openmeet_appservice.web.server import Listener
 from openmeet_appservice.wiring import (
     USER_AGENT,
+    alias_template,
     api_routes,
     bot_user_id,
     build_admin,
+    build_lookup,
     build_picture_worker,
     build_reconciler,
     build_repair,
     database_answers,
+    lookup_settings,
     now,
     open_database,
     open_wakeups,
@@ -167,6 +169,7 @@ class Service:
         await self._start_pictures(homeserver)
         client = await self._start_delivery()
         await self._start_provisioning(homeserver, client)
+        await self._start_lookups(client)
         watch = await self._start_intake(homeserver, client)
         await self._start_repair(session, watch)
         # What was loaded until now stays for good: the garbage collector need not walk through it again.
@@ -261,6 +264,13 @@ class Service:
         self._provisioning = await self._listen("the provisioning API", app, config.provisioning.listen)
         self._run("forgetting", self._forget(idempotency))
 
+    async def _start_lookups(self, webhooks: GuardedClient) -> None:
+        client = GuardedClient(outbound_guard(self._config), total_seconds=LONGEST, user_agent=USER_AGENT)
+        await self._parts.enter_async_context(client)
+        parts = provisioning_parts(self._config, self._database, self._wakeups, webhooks.post)
+        lookups = Lookups(parts, build_lookup(self._config, client), room_settings(self._config))
+        self._run("look-ups", lookups.run())
+
     async def _start_intake(self, homeserver: Homeserver, client: GuardedClient) -> Watch:
         config = self._config
         ephemeral = Ephemeral(
@@ -290,6 +300,8 @@ class Service:
             server_name=config.homeserver.server_name,
             bot=bot_user_id(config),
             rooms=room_settings(config),
+            aliases=alias_template(config),
+            lookups=lookup_settings(config),
         )
         app = build_intake(
             settings,
@@ -381,15 +393,7 @@ class Service:
     async def _keep_gauges(self, reconciler: Reconciler) -> None:
         while True:
             try:
-                backlog = await self._database.read(lanes.backlog)
-                metrics.DELIVERY_PARKED.set(backlog.parked)
-                metrics.REPLAY_EVENTS.set(await self._database.read(replay_queue.queued_events))
-                states = Counter(one.state for one in await self._database.read(endpoints.list_all))
-                for state in STATES:
-                    metrics.ENDPOINTS.labels(state).set(states[state])
-                checked = await self._database.read(repair.oldest)
-                metrics.REPAIR_OLDEST_CHECK.set(_age(checked))
-                metrics.DELIVERY_OLDEST_AGE.set(_age(backlog.oldest))
+                await read_gauges(self._database, now)
             except errors.DatabaseUnavailable as error:
                 log.debug("the gauges wait for the database: %s", error)
             if reconciler.trouble is None:
@@ -397,11 +401,6 @@ class Service:
             else:
                 self._health.degrade("homeserver", reconciler.trouble)
             await asyncio.sleep(GAUGES_EVERY)
-
-
-def _age(at: int | None) -> float:
-    """Return how many seconds have passed since *at*, 0 for None."""
-    return 0 if at is None else max(0, now() - at) / 1000
 
 
 async def run(config: Config) -> int:

@@ -231,6 +231,29 @@ PROVISIONING_SECONDS = Histogram(
     registry=REGISTRY,
 )
 
+LOOKUPS = Counter(
+    "openmeet_as_lookups_total",
+    "Questions to OpenMeet, by why they were asked (hint, turn or alias) and by what came of them",
+    ["reason", "result"],
+    registry=REGISTRY,
+)
+LOOKUP_SECONDS = Histogram(
+    "openmeet_as_lookup_seconds",
+    "Time OpenMeet took for an answer, all its pages together",
+    buckets=_SLOW,
+    registry=REGISTRY,
+)
+HINTS_WAITING = Gauge(
+    "openmeet_as_hints_waiting",
+    "Hints of OpenMeet that have not been followed yet",
+    registry=REGISTRY,
+)
+HINTS_OLDEST_AGE = Gauge(
+    "openmeet_as_hints_oldest_age_seconds",
+    "Age of the oldest hint that has not been followed yet",
+    registry=REGISTRY,
+)
+
 # -- the program itself
 
 BUILD_INFO = Gauge(

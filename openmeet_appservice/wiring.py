@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,7 @@ from openmeet_appservice.delivery.catalogue import WEBHOOKS
 from openmeet_appservice.domain.drift import drift_policy
 from openmeet_appservice.domain.names import Template, full_user_id
 from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.homeserver import AdminCalls, Homeserver, MatrixApi, RetryPolicy, new_txn_id
 from openmeet_appservice.intake.gap_repair import GapRepair, RepairSettings
 from openmeet_appservice.intake.room_check import RoomCheck
@@ -29,6 +31,7 @@ from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.batch import MAX_ITEMS
+from openmeet_appservice.provisioning.lookup import MAX_ANSWER, Lookup
 from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
@@ -58,6 +61,7 @@ REPAIR_PART = 0.75
 
 FEATURES = (
     "batch",
+    "changes",
     "direct",
     "events",
     "groups",
@@ -135,6 +139,34 @@ def alias_template(config: Config) -> Template:
 def outbound_guard(config: Config) -> Guard:
     """Return what judges the URLs and addresses that tenants choose."""
     return Guard(config.webhooks.allowed_networks, config.webhooks.allowed_hosts)
+
+
+def lookup_settings(config: Config) -> LookupSettings:
+    """Return how OpenMeet is asked about tenants that chose nothing themselves."""
+    lookup = config.lookup
+    return LookupSettings(
+        url=lookup.url,
+        alias_timeout=lookup.alias_timeout.total_seconds(),
+        timeout=lookup.timeout.total_seconds(),
+        resync_interval=lookup.resync_interval.total_seconds(),
+    )
+
+
+def lookup_secrets(config: Config) -> tuple[str, ...]:
+    """Return what signs the questions to OpenMeet, the newest first."""
+    return tuple(secret.get_secret_value() for secret in config.lookup.secrets)
+
+
+def build_lookup(config: Config, client: GuardedClient) -> Lookup:
+    """Return what asks OpenMeet. How long a question may take, it sees to by itself."""
+    return Lookup(
+        partial(client.post, most=MAX_ANSWER + 1),
+        lookup_settings(config),
+        lookup_secrets(config),
+        new_id,
+        now,
+        time.monotonic,
+    )
 
 
 def build_reconciler(
@@ -256,6 +288,8 @@ def provisioning_parts(config: Config, database: Database, wakeups: Wakeups, pos
         check_url=outbound_guard(config).check_url,
         post=post,
         can_purge=config.homeserver.admin_token is not None,
+        lookups=lookup_settings(config),
+        lookup_secrets=lookup_secrets(config),
     )
 
 

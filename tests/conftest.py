@@ -29,7 +29,7 @@ from sqlalchemy.engine import make_url
 
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import Database, open_database
-from openmeet_appservice.store.tables import metadata
+from openmeet_appservice.store.lookup_tables import metadata
 from openmeet_appservice.wiring import api_document
 
 DIALECTS = ["sqlite", "postgresql"]

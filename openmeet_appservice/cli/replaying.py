@@ -25,7 +25,7 @@ from openmeet_appservice.cli.stored import (
     served_tenant,
     with_database,
 )
-from openmeet_appservice.config.values import parse_duration
+from openmeet_appservice.domain.durations import parse_duration
 from openmeet_appservice.domain.moments import from_rfc3339
 from openmeet_appservice.domain.replay import Asked, Counts, Only
 from openmeet_appservice.domain.webhook_types import ROOM_EVENTS

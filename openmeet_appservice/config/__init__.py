@@ -21,6 +21,7 @@ from openmeet_appservice.config.model import (
     DatabaseConfig,
     HomeserverConfig,
     LoggingConfig,
+    LookupConfig,
     OpsConfig,
     PowerLevels,
     ProvisioningConfig,
@@ -31,7 +32,7 @@ from openmeet_appservice.config.model import (
     WebhooksConfig,
 )
 from openmeet_appservice.config.source import Fault
-from openmeet_appservice.config.values import duration_text
+from openmeet_appservice.domain.durations import duration_text
 
 __all__ = [
     "AppserviceConfig",
@@ -41,6 +42,7 @@ __all__ = [
     "Fault",
     "HomeserverConfig",
     "LoggingConfig",
+    "LookupConfig",
     "OpsConfig",
     "PowerLevels",
     "ProvisioningConfig",

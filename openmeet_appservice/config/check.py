@@ -34,8 +34,8 @@ from openmeet_appservice.config.source import (
     read_file,
     read_text,
 )
-from openmeet_appservice.config.values import duration_text
 from openmeet_appservice.domain.addresses import Address
+from openmeet_appservice.domain.durations import duration_text
 from openmeet_appservice.errors import ConfigError
 
 MATRIX_ID_BYTES = 255

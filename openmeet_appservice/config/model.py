@@ -21,6 +21,7 @@ from openmeet_appservice.config.values import (
     Rate,
     RoomVersion,
     ServerName,
+    SigningSecrets,
     Token,
 )
 from openmeet_appservice.domain.addresses import Address
@@ -42,6 +43,19 @@ def _more_than_nothing(value: timedelta) -> timedelta:
 def _at_most_five_minutes(value: timedelta) -> timedelta:
     if value > timedelta(minutes=5):
         raise ValueError("must be at most 5m")
+    return value
+
+
+def _at_most_half_a_minute(value: timedelta) -> timedelta:
+    # Synapse, and the client behind it, wait meanwhile.
+    if value > timedelta(seconds=30):
+        raise ValueError("must be at most 30s")
+    return value
+
+
+def _at_least_ten_minutes(value: timedelta) -> timedelta:
+    if value < timedelta(minutes=10):
+        raise ValueError("must be at least 10m")
     return value
 
 
@@ -210,6 +224,22 @@ class RepairConfig(Section):
     max_age: PositiveDuration = timedelta(hours=24)
 
 
+class LookupConfig(Section):
+    """How OpenMeet is asked about its events, groups and users."""
+
+    url: HttpUrl | None = None
+    secrets: Annotated[SigningSecrets, AfterValidator(_each_once)] = ()
+    alias_timeout: Annotated[PositiveDuration, AfterValidator(_at_most_half_a_minute)] = timedelta(seconds=3)
+    timeout: Annotated[PositiveDuration, AfterValidator(_at_most_five_minutes)] = timedelta(seconds=15)
+    resync_interval: Annotated[Duration, AfterValidator(_at_least_ten_minutes)] = timedelta(hours=6)
+
+    @model_validator(mode="after")
+    def _is_signed(self) -> Self:
+        if self.url is not None and not self.secrets:
+            raise ValueError("must hold secrets as well as a url: without one nothing can be signed")
+        return self
+
+
 class WebhooksConfig(Section):
     """How events are delivered to OpenMeet."""
 
@@ -250,5 +280,6 @@ class Config(Section):
     rooms: RoomsConfig = RoomsConfig()
     reconciler: ReconcilerConfig = ReconcilerConfig()
     repair: RepairConfig = RepairConfig()
+    lookup: LookupConfig = LookupConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -7,6 +7,7 @@ repeats a secret; other values are repeated so that a typing error is seen at a 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr
 from yarl import URL
 
 from openmeet_appservice.domain.addresses import Address
+from openmeet_appservice.domain.durations import duration_text, parse_duration
 
 PLACEHOLDER = "REPLACE-ME"
 """What secrets begin with in `config.example.yaml`; never accepted as a secret."""
@@ -28,10 +30,8 @@ MINIMUM_SECRET = 32
 MINIMUM_RATE, MAXIMUM_RATE = 1 / 60, 100.0
 """How many times a second something may be allowed to happen."""
 
-_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_RATE_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _ADMIN_KEY = re.compile(rf"omk_admin_[A-Za-z0-9_-]{{{MINIMUM_SECRET},}}")
 # The last label is no number, for that would be a spelling of an address.
 # Matrix spec, appendix "Server Name": a DNS name, an IPv4 address or an IPv6 address in brackets, and a port.
@@ -41,34 +41,11 @@ _HOST_NAME = re.compile(
 _SERVER_NAME = re.compile(r"(?:[A-Za-z0-9.-]{1,230}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
-def parse_duration(value: object) -> timedelta:
-    """Return the time that a text such as ``15s``, ``1h30m`` or ``250ms`` stands for."""
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str) or not _DURATION.fullmatch(value.strip()):
-        raise ValueError(f"must be a time with its unit, such as 15s, 5m, 24h or 7d, not {value!r}")
-    parts = _DURATION_PART.findall(value)
-    try:
-        return timedelta(seconds=sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts))
-    except OverflowError:
-        raise ValueError("is longer than any time this program can reckon with") from None
-
-
-def duration_text(value: timedelta) -> str:
-    """Write *value* in the largest unit that leaves a whole number, as `parse_duration` reads it."""
-    milliseconds = round(value / timedelta(milliseconds=1))
-    for unit in ("d", "h", "m", "s"):
-        size = int(_UNIT_SECONDS[unit] * 1000)
-        if milliseconds % size == 0 and (milliseconds or unit == "s"):
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
-
-
 def parse_rate(value: object) -> float:
     """Return how many times a second a text such as ``2/s`` or ``30/m`` stands for."""
     rate = value if isinstance(value, float) else 0.0
     if isinstance(value, str) and (match := _RATE.fullmatch(value.strip())):
-        rate = float(match[1]) / _UNIT_SECONDS[match[2]]
+        rate = float(match[1]) / _RATE_SECONDS[match[2]]
     if not MINIMUM_RATE <= rate <= MAXIMUM_RATE:
         raise ValueError(f"must be a number and its time, such as 2/s or 30/m, 1/m to 100/s, not {value!r}")
     return rate
@@ -150,6 +127,17 @@ def check_encryption_key(value: SecretStr) -> SecretStr:
         if PLACEHOLDER in str(error):
             raise
         raise ValueError("must be 32 random bytes in URL-safe base64 (44 characters)") from None
+    return value
+
+
+def check_signing_secret(value: SecretStr) -> SecretStr:
+    """Return *value* if it is a secret of the Standard Webhooks specification."""
+    text = _without_placeholder(value)
+    try:
+        if not text.startswith("whsec_") or not 24 <= len(b64decode(text[6:], validate=True)) <= 64:
+            raise ValueError
+    except ValueError:
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes") from None
     return value
 
 
@@ -243,6 +231,8 @@ AccessToken = Annotated[Secret, AfterValidator(check_access_token)]
 Token = Annotated[Secret, AfterValidator(check_token)]
 AdminKey = Annotated[Secret, AfterValidator(check_admin_key)]
 EncryptionKey = Annotated[Secret, AfterValidator(check_encryption_key)]
+SigningSecret = Annotated[Secret, AfterValidator(check_signing_secret)]
+SigningSecrets = Annotated[tuple[SigningSecret, ...], BeforeValidator(_as_list)]
 EncryptionKeys = Annotated[tuple[EncryptionKey, ...], BeforeValidator(_as_list)]
 DatabaseUrl = Annotated[
     SecretStr,

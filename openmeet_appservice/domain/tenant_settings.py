@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from openmeet_appservice.domain.drift import drift_policy
+from openmeet_appservice.domain.durations import parse_duration
 from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access, AttendeeStatus
 from openmeet_appservice.domain.rooms import RoomSettings
@@ -54,3 +55,48 @@ def invitation_policy(default: InvitationPolicy, settings: Mapping[str, Any]) ->
     """
     chosen: Mapping[str, Any] = settings.get("users") or {}
     return InvitationPolicy(chosen.get("direct_invitations") or default)
+
+
+@dataclass(frozen=True, slots=True)
+class LookupSettings:
+    """How OpenMeet is asked about what belongs to a tenant.
+
+    Parameters
+    ----------
+    url
+        Where; None: it is not asked.
+    alias_timeout, timeout
+        How long it may take, in seconds: while somebody waits who looks for an alias, and otherwise.
+    resync_interval
+        Within how many seconds everything in use is asked about once.
+    own
+        Whether the URL is the tenant's own; then so are the secrets.
+    """
+
+    url: str | None
+    alias_timeout: float
+    timeout: float
+    resync_interval: float
+    own: bool = False
+
+
+def lookup_settings(defaults: LookupSettings, settings: Mapping[str, Any]) -> LookupSettings:
+    """Return how OpenMeet is asked about one tenant.
+
+    Parameters
+    ----------
+    defaults
+        The configuration's.
+    settings
+        The tenant's own, as stored: an object whose ``lookup`` may hold ``url`` and, as texts with their
+        unit, ``alias_timeout``, ``timeout`` and ``resync_interval``.
+    """
+    chosen: Mapping[str, Any] = settings.get("lookup") or {}
+    changes: dict[str, Any] = {
+        name: parse_duration(chosen[name]).total_seconds()
+        for name in ("alias_timeout", "timeout", "resync_interval")
+        if chosen.get(name) is not None
+    }
+    if chosen.get("url") is not None:
+        changes |= {"url": chosen["url"], "own": True}
+    return replace(defaults, **changes)

@@ -12,8 +12,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from openmeet_appservice.domain.moments import Now
+from openmeet_appservice.domain.names import Template
 from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.errors import BadRequest
+from openmeet_appservice.intake.alias_lookups import AliasLookups, Allowance
 from openmeet_appservice.intake.answers import json_answer, matrix_errors
 from openmeet_appservice.intake.queries import RoomQueries, UserQueries
 from openmeet_appservice.intake.suspicion import Suspicion
@@ -38,6 +41,10 @@ class IntakeSettings:
         Of our homeserver; the bot's user id.
     rooms
         The room settings of tenants that chose nothing themselves.
+    aliases
+        The template of public aliases.
+    lookups
+        How OpenMeet is asked about tenants that chose nothing themselves.
     read_seconds
         How long a body may take to arrive; Synapse gives up after 60 s.
     alias_wait_seconds
@@ -48,6 +55,8 @@ class IntakeSettings:
     server_name: str
     bot: str
     rooms: RoomSettings
+    aliases: Template
+    lookups: LookupSettings
     read_seconds: float = 60.0
     alias_wait_seconds: float = 5.0
 
@@ -97,6 +106,9 @@ def build_app(
         server_name=settings.server_name,
         bot=settings.bot,
         settings=settings.rooms,
+        lookups=AliasLookups(
+            database, wakeups, settings.aliases, settings.lookups, Allowance(clock), now, clock
+        ),
         wait_seconds=settings.alias_wait_seconds,
         now=now,
         clock=clock,

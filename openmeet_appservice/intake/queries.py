@@ -15,6 +15,7 @@ from openmeet_appservice.domain.names import MAX_BYTES
 from openmeet_appservice.domain.rooms import EntityFacts, RoomSettings, desired_room
 from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.errors import NotFound
+from openmeet_appservice.intake.alias_lookups import AliasLookups
 from openmeet_appservice.intake.answers import json_answer
 from openmeet_appservice.intake.tokens import HomeserverTokens
 from openmeet_appservice.store import queries, sync
@@ -58,7 +59,7 @@ class RoomQueries:
     """Answers about aliases; a room that is wanted and not there yet is made first.
 
     Anybody can cause these queries, with no account at all, so one for an alias that leads nowhere costs
-    a look into the database and no more.
+    a look into the database, and only what nobody has provisioned may be worth a question to OpenMeet.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ class RoomQueries:
         The bot's user id.
     settings
         Those of tenants that chose nothing themselves.
+    lookups
+        Asks OpenMeet about aliases that nobody has provisioned.
     wait_seconds
         How long to wait for a room to be made. Synapse itself waits for a minute.
     now, clock
@@ -80,6 +83,7 @@ class RoomQueries:
     server_name: str
     bot: str
     settings: RoomSettings
+    lookups: AliasLookups
     wait_seconds: float
     now: Now
     clock: Callable[[], float]
@@ -104,7 +108,7 @@ class RoomQueries:
         )
 
     async def _exists(self, alias: str) -> bool:
-        owner = await self.database.read(queries.alias_owner, alias)
+        owner = await self.database.read(queries.alias_owner, alias) or await self.lookups.owner(alias)
         if owner is None or owner.is_set or not self._is_wanted(owner, alias):
             return owner is not None and owner.is_set
         log.info("somebody looks for %s, which is not there yet", alias, extra={"tenant": owner.tenant})

@@ -29,7 +29,7 @@ from openmeet_appservice.outbound.guard import Guard
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 16 * 1024
-"""How much of the answer to a post is read."""
+"""How much of an answer is read, where nobody says otherwise."""
 
 CONNECT_SECONDS = 5.0
 
@@ -232,7 +232,9 @@ class GuardedClient:
 
         return make
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer | NoAnswer:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, most: int = MAX_ANSWER_BYTES
+    ) -> Answer | NoAnswer:
         """Send *body* to *url* and return what came of it. Nothing is raised but cancellation.
 
         Parameters
@@ -243,8 +245,10 @@ class GuardedClient:
             Sent exactly so.
         headers
             Among them ``Content-Type``.
+        most
+            How many bytes of the answer's body are read.
         """
-        return await self._call("POST", url, body, headers, MAX_ANSWER_BYTES)
+        return await self._call("POST", url, body, headers, most)
 
     async def get(self, url: str, headers: Mapping[str, str], *, limit: int) -> Answer | NoAnswer:
         """Ask for what is at *url* and return what came of it. Nothing is raised but cancellation.

@@ -47,6 +47,16 @@ def parse_secret(text: str) -> bytes:
     return raw
 
 
+def derived_secret(secret: str, purpose: str) -> str:
+    """Return the secret for *purpose* that follows from *secret*, and tells nothing about it.
+
+    So whoever needs a secret of their own has one that is stored nowhere. Raises `ValueError` as
+    `parse_secret` does.
+    """
+    key = hmac.digest(parse_secret(secret), f"openmeet-appservice.{purpose}".encode(), hashlib.sha256)
+    return PREFIX + base64.b64encode(key).decode()
+
+
 def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
     """Return the value of ``webhook-signature``.
 

@@ -126,7 +126,7 @@ class Entities:
         listed = None if body.members is None else people(body.members, "/members")
         place = self.kind.place(request)
         done = await self.parts.database.write(
-            entity_writes.put, self.parts, place, _spec(body), listed, write
+            entity_writes.put, self.parts, place, wanted_spec(body), listed, write
         )
         return await self.answered(request, write, done)
 
@@ -136,7 +136,7 @@ class Entities:
         change = request.body_as(MergePatch)
 
         def merged(before: Mapping[str, Any]) -> Spec:
-            return _spec(validate(self.kind.spec, change.apply_to(before)))
+            return wanted_spec(validate(self.kind.spec, change.apply_to(before)))
 
         place = self.kind.place(request)
         done = await self.parts.database.write(entity_writes.patch, place, merged, write)
@@ -229,5 +229,6 @@ class Entities:
         }
 
 
-def _spec(model: EventSpec | GroupSpec) -> Spec:
+def wanted_spec(model: EventSpec | GroupSpec) -> Spec:
+    """Return what is wanted by a spec of the API."""
     return Spec(wanted=stored(model), external_id=model.external_id)

@@ -181,7 +181,7 @@ def standing_of(model: AttendeeStanding | GroupStanding) -> Standing:
     return Standing(model.role, status, model.banned, model.muted)
 
 
-def people(listed: Sequence[Attendee] | Sequence[GroupMember], pointer: str) -> Standings:
+def people(listed: Sequence[Attendee | GroupMember], pointer: str) -> Standings:
     """Return who is what, by slug.
 
     Parameters

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import Template
+from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.errors import Conflict, FieldError, Invalid, NotFound
 from openmeet_appservice.outbound import signing
 from openmeet_appservice.outbound.client import Answer, NoAnswer
@@ -24,6 +25,9 @@ from openmeet_appservice.web.routes import Scope
 CLOCK_TOLERANCE_MS = 5 * 60 * 1000
 """How far OpenMeet's clock may be ahead of ours, in milliseconds."""
 
+
+NO_LOOKUPS = LookupSettings(url=None, alias_timeout=3.0, timeout=15.0, resync_interval=21600.0)
+"""OpenMeet is not asked about anything."""
 
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[Answer | NoAnswer]]
 
@@ -54,6 +58,8 @@ class Parts:
         Sends a webhook and returns what came of it.
     can_purge
         Whether rooms can be deleted for good.
+    lookups, lookup_secrets
+        How OpenMeet is asked about tenants that chose nothing themselves, and what signs that.
     new_key, new_secret
         Make API keys and webhook secrets.
     """
@@ -70,6 +76,8 @@ class Parts:
     check_url: Callable[[str], str]
     post: Post
     can_purge: bool = False
+    lookups: LookupSettings = NO_LOOKUPS
+    lookup_secrets: Sequence[str] = ()
     new_key: Callable[[Scope], str] = auth.new_key
     new_secret: Callable[[], str] = signing.new_secret
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openmeet_appservice.provisioning.batch import batches
+from openmeet_appservice.provisioning.changes import ChangesRoute
 from openmeet_appservice.provisioning.direct import Direct
 from openmeet_appservice.provisioning.entities import Entities
 from openmeet_appservice.provisioning.keys import Keys
@@ -28,6 +29,7 @@ def routes(parts: Parts) -> list[Route]:
         *Users(parts).routes(),
         *Direct(parts).routes(),
         *Resolve(parts).routes(),
+        *ChangesRoute(parts).routes(),
     ]
     for place in (OF_TENANTS, OF_PLATFORM):
         found += Webhooks(parts, place).routes()

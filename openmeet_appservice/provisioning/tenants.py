@@ -15,6 +15,7 @@ from openmeet_appservice.domain.kinds import Access as RoomAccess
 from openmeet_appservice.domain.kinds import AttendeeStatus
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
+from openmeet_appservice.provisioning.lookup_overrides import LookupOverrides, check_lookup, secret_to_show
 from openmeet_appservice.provisioning.paging import bounds, cut
 from openmeet_appservice.provisioning.parts import Parts, require_tenant
 from openmeet_appservice.provisioning.texts import MAX_TOPIC, Name
@@ -107,6 +108,7 @@ class TenantSettings(ApiModel):
 
     users: UserOverrides = UserOverrides()
     rooms: RoomOverrides = RoomOverrides()
+    lookup: LookupOverrides = LookupOverrides()
 
 
 class TenantPut(ApiModel):
@@ -129,8 +131,26 @@ class TenantAnswer(AnswerModel):
     etag: str
 
 
+class TenantWritten(TenantAnswer):
+    """A tenant after a write."""
+
+    lookup_secret: str | None = Field(
+        description="What signs the questions to its `lookup.url`, shown when that is newly given."
+    )
+
+
 class TenantPage(Page[TenantAnswer]):
     """Some of the tenants, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """The tenant, its settings *before*, whether it is new and whether its rooms have to be looked at."""
+
+    tenant: Tenant
+    before: Mapping[str, Any]
+    created: bool = False
+    touched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +171,7 @@ class Tenants:
                 tag=_TAG,
                 access=Access.ADMIN,
                 body=TenantPut,
-                responses={200: TenantAnswer, 201: TenantAnswer},
+                responses={200: TenantWritten, 201: TenantWritten, 409: None},
                 takes_if_match=True,
             ),
             Route(
@@ -179,13 +199,15 @@ class Tenants:
 
     async def put(self, request: Request) -> Response:
         """Answer ``PUT``."""
-        tenant, created, touched = await self.parts.database.write(
-            self._put, request, request.body_as(TenantPut), self.parts.now()
-        )
-        if touched:
+        wanted = request.body_as(TenantPut)
+        check_lookup(self.parts, wanted.settings.lookup)
+        put = await self.parts.database.write(self._put, request, wanted, self.parts.now())
+        if put.touched:
             self.parts.wakeups.wake("reconcile")
-        body = _answer(tenant)
-        return Response(status=201 if created else 200, body=body, etag=body.etag)
+        secret = secret_to_show(self.parts, put.before, put.tenant)
+        body = TenantWritten(**_answer(put.tenant).model_dump(), lookup_secret=secret)
+        status = 201 if put.created else 200
+        return Response(status=status, body=body, etag=body.etag, secret=secret is not None)
 
     async def get(self, request: Request) -> Response:
         """Answer ``GET``."""
@@ -199,10 +221,7 @@ class Tenants:
         shown, token = cut(request, found, lambda tenant: tenant.tenant)
         return Response(body=TenantPage(items=[_answer(t) for t in shown], next_page_token=token))
 
-    def _put(
-        self, connection: Connection, request: Request, wanted: TenantPut, now: int
-    ) -> tuple[Tenant, bool, bool]:
-        """Return the tenant, whether it is new, and whether its rooms have to be looked at."""
+    def _put(self, connection: Connection, request: Request, wanted: TenantPut, now: int) -> _Put:
         settings = _only_set(wanted.settings.model_dump(mode="json"))
         tenant_id = request.path["tenant"]
         found = tenants.get(connection, tenant_id, lock=True)
@@ -210,15 +229,22 @@ class Tenants:
         if found is None:
             made = tenants.create(connection, tenant_id, name=wanted.name, settings=settings, now=now)
             if made is not None:
-                return made, True, False
+                return _Put(made, {}, created=True)
             found = tenants.get(connection, tenant_id, lock=True)
             assert found is not None, "somebody was faster, and tenants are never deleted"
         if (wanted.name, settings) == (found.name, found.settings):
-            return found, False, False
+            return _Put(found, found.settings)
         changed = tenants.update_tenant(connection, found, name=wanted.name, settings=settings, now=now)
-        if settings.get("rooms") == found.settings.get("rooms"):
-            return changed, False, False
-        return changed, False, entities.touch_all(connection, found.tenant, now=now) > 0
+        touched = (
+            _for_rooms(settings) != _for_rooms(found.settings)
+            and entities.touch_all(connection, found.tenant, now=now) > 0
+        )
+        return _Put(changed, found.settings, touched=touched)
+
+
+def _for_rooms(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of the settings shows in rooms."""
+    return dict(settings.get("rooms") or {})
 
 
 def _only_set(settings: Mapping[str, Any]) -> dict[str, Any]:

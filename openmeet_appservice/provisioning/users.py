@@ -63,7 +63,9 @@ class UserPage(Page[UserAnswer]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class UserDone:
+    """What a write of a user did."""
+
     created: bool = False
     touched: bool = False
     superseded: bool = False
@@ -133,7 +135,9 @@ class Users:
         """Answer ``PUT``."""
         write = write_of(self.parts, request)
         spec = request.body_as(UserSpec)
-        done = await self.parts.database.write(self._put, request, spec, write)
+        done = await self.parts.database.write(
+            self.write_spec, request.path["tenant"], request.path["user"], spec, write
+        )
         return await self._answer(request, write, done)
 
     async def patch(self, request: Request) -> Response:
@@ -160,9 +164,11 @@ class Users:
         items = [UserAnswer(**_fields(tenant, view)) for view in views]
         return Response(body=UserPage(items=items, next_page_token=token))
 
-    def _put(self, connection: Connection, request: Request, spec: UserSpec, write: Write) -> _Done:
-        tenant = require_tenant(connection, request.path["tenant"])
-        slug = request.path["user"]
+    def write_spec(
+        self, connection: Connection, tenant_id: str, slug: str, spec: UserSpec, write: Write
+    ) -> UserDone:
+        """Make *spec* what is wanted of the user, in one transaction."""
+        tenant = require_tenant(connection, tenant_id)
         found = users.find(connection, tenant.tenant, slug, lock=True)
         check_if_match(write.if_match, None if found is None else user_etag(found))
         if found is not None:
@@ -180,14 +186,14 @@ class Users:
         )
         if made is not None:
             sync.touch(connection, tenant.tenant, "user", made.ref, now=write.now)
-            return _Done(created=True, touched=True)
+            return UserDone(created=True, touched=True)
         # Somebody was faster, with the slug or with the user id.
         found = users.find(connection, tenant.tenant, slug, lock=True)
         if found is None:
             raise user_id_taken(slug)
         return self._change(connection, found, spec, write)
 
-    def _patch(self, connection: Connection, request: Request, write: Write) -> _Done:
+    def _patch(self, connection: Connection, request: Request, write: Write) -> UserDone:
         tenant = require_tenant(connection, request.path["tenant"])
         found = users.find(connection, tenant.tenant, request.path["user"], lock=True)
         if found is None:
@@ -197,10 +203,10 @@ class Users:
         spec = validate(UserSpec, request.body_as(MergePatch).apply_to(before))
         return self._change(connection, found, spec, write)
 
-    def _change(self, connection: Connection, user: User, spec: UserSpec, write: Write) -> _Done:
+    def _change(self, connection: Connection, user: User, spec: UserSpec, write: Write) -> UserDone:
         """Give a known user the wanted spec; the row is locked."""
         if is_older(write.as_of, user.as_of):
-            return _Done(superseded=True)
+            return UserDone(superseded=True)
         external_id = joined_external_id(user.external_id, spec.external_id)
         as_of = newest(write.as_of, user.as_of)
         wanted = stored(spec)
@@ -211,12 +217,12 @@ class Users:
             # A placeholder may be registered already, but nothing keeps its name right until now.
             if user.placeholder or changed.display_name != user.display_name:
                 sync.touch(connection, user.tenant, "user", user.ref, now=write.now)
-                return _Done(created=user.placeholder, touched=True)
+                return UserDone(created=user.placeholder, touched=True)
         elif as_of is not None and as_of != user.as_of:
             users.note_as_of(connection, user, as_of)
-        return _Done()
+        return UserDone()
 
-    async def _answer(self, request: Request, write: Write, done: _Done) -> Response:
+    async def _answer(self, request: Request, write: Write, done: UserDone) -> Response:
         if done.touched:
             self.parts.wakeups.wake("reconcile")
 

@@ -105,6 +105,8 @@ class RoomReconciler:
             generation = entity.generation
             applied = await self._round_or_purge(entity, attempts, taken, partial(is_outdated, generation))
             if applied is None:
+                if entity.removal_held:
+                    raise _removal_held()
                 return self._pictures.result(generation, entity.picture)
             if applied.refused and last.refused:
                 raise people_refused(applied)
@@ -290,6 +292,15 @@ class RoomReconciler:
             await self._database.write(rooms.set_alias, room.tenant, room.ref, desired.alias)
         elif room.alias is not None and room.alias not in actual.aliases:
             await self._database.write(rooms.set_alias, room.tenant, room.ref, None)
+
+
+def _removal_held() -> NotReconciled:
+    return NotReconciled(
+        "mass_removal_held",
+        "OpenMeet does not know it any more, nor too many others to archive them all at once; see that "
+        "lookup.url answers rightly, or DELETE it if it is gone",
+        patient=True,
+    )
 
 
 def _raise_findings(steps: Plan) -> None:

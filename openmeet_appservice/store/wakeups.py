@@ -21,9 +21,10 @@ from typing import Literal, get_args
 import asyncpg
 from sqlalchemy import Connection, text
 
-Topic = Literal["reconcile", "reconciled", "deliver", "notify", "pictures"]
+Topic = Literal["reconcile", "reconciled", "deliver", "notify", "pictures", "look_up", "looked_up"]
 """``reconcile``: desired state changed. ``reconciled``: some of it was applied. ``deliver``: new events.
-``notify``: new notices. ``pictures``: new pictures to fetch."""
+``notify``: new notices. ``pictures``: new pictures to fetch. ``look_up``: OpenMeet is to be asked about
+something. ``looked_up``: it was."""
 
 CHANNEL = "openmeet_appservice"
 RECONNECT_AFTER = 5.0

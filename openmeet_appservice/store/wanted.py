@@ -27,6 +27,7 @@ from openmeet_appservice.domain.topic import Schedule
 from openmeet_appservice.store import (
     entities,
     former_slugs,
+    gone,
     members,
     pictures,
     puppets,
@@ -69,6 +70,8 @@ class WantedEntity:
         Of a direct room: the user ids of those of the two who are puppets.
     memory
         What is remembered of the room in use (`domain.verdict.read_memory`).
+    removal_held
+        OpenMeet does not know it any more, nor too many others, so it is left as it is.
     """
 
     tenant: str
@@ -85,6 +88,7 @@ class WantedEntity:
     puppets: frozenset[str] = frozenset()
     memory: str | None = None
     purge: bool = False
+    removal_held: bool = False
 
     @property
     def in_use(self) -> Room | None:
@@ -240,6 +244,7 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
         picture=picture,
         puppets=ours,
         memory=None if status is None else status.memory,
+        removal_held=found.archived_at is None and gone.is_held(connection, found.tenant, found.ref),
     )
 
 

@@ -19,7 +19,7 @@ from openmeet_appservice.config import (
     load_config,
     redacted,
 )
-from openmeet_appservice.config.values import parse_duration
+from openmeet_appservice.domain.durations import parse_duration
 from openmeet_appservice.errors import UsageError
 from openmeet_appservice.installation import (
     Answers,

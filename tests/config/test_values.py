@@ -13,14 +13,13 @@ from openmeet_appservice.config.values import (
     check_host_name,
     check_http_url,
     check_server_name,
-    duration_text,
     parse_address,
-    parse_duration,
     parse_rate,
     rate_text,
     shown_url,
 )
 from openmeet_appservice.domain.addresses import Address
+from openmeet_appservice.domain.durations import duration_text, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from aiohttp.test_utils import TestServer
 from sqlalchemy import Connection, insert, select
 
 from openmeet_appservice.domain.kinds import Access
+from openmeet_appservice.domain.names import Template
 from openmeet_appservice.domain.rooms import RoomSettings
+from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.intake.app import IntakeSettings, build_app
 from openmeet_appservice.intake.suspicion import Suspicion
 from openmeet_appservice.store.database import Database
@@ -77,7 +79,14 @@ def settings(**more: Any) -> IntakeSettings:
         power_levels=MappingProxyType({}),
         chat_statuses=frozenset(),
     )
-    given: dict[str, Any] = {"hs_tokens": [TOKEN], "server_name": SERVER, "bot": BOT, "rooms": room_settings}
+    given: dict[str, Any] = {
+        "hs_tokens": [TOKEN],
+        "server_name": SERVER,
+        "bot": BOT,
+        "rooms": room_settings,
+        "aliases": Template("{kind}-{slug}-{tenant}", SERVER),
+        "lookups": LookupSettings(url=None, alias_timeout=3.0, timeout=15.0, resync_interval=21600.0),
+    }
     return IntakeSettings(**given | more)
 
 

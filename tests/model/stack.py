@@ -22,7 +22,7 @@ from openmeet_appservice.errors import ApiError, Conflict, NotFound
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.intake.app import IntakeSettings, build_app
 from openmeet_appservice.intake.suspicion import Suspicion
-from openmeet_appservice.provisioning.parts import Parts
+from openmeet_appservice.provisioning.parts import NO_LOOKUPS, Parts
 from openmeet_appservice.provisioning.routes import routes
 from openmeet_appservice.reconciler import Reconciler, ReconcilerSettings
 from openmeet_appservice.store import tenants
@@ -37,6 +37,7 @@ from .life import Life, LivingDatabase
 SERVER = "hs.test"
 BOT = f"@openmeet-bot:{SERVER}"
 HS_TOKEN = "hs-token"
+ALIASES = Template("{kind}-{slug}-{tenant}", SERVER)
 SECRETS = SecretBox([Fernet.generate_key().decode()])
 CALLER = Caller(Scope.ADMIN, None, "key", "tests")
 
@@ -148,7 +149,7 @@ class Stack:
             clock=lambda: self.now() / 1000,
             new_id=self.new_id,
             puppets=Template("openmeet_{tenant}_{user}", SERVER),
-            aliases=Template("{kind}-{slug}-{tenant}", SERVER),
+            aliases=ALIASES,
             bot=BOT,
             secrets=SECRETS,
             check_url=lambda url: url,
@@ -208,7 +209,7 @@ class Stack:
             new_claim=lambda: self.new_id("claim").replace("_", "").ljust(16, "0"),
         )
         intake = build_app(
-            IntakeSettings((HS_TOKEN,), SERVER, BOT, self.rooms),
+            IntakeSettings((HS_TOKEN,), SERVER, BOT, self.rooms, ALIASES, NO_LOOKUPS),
             database=database,
             wakeups=self.wakeups,
             storage_failed=lambda: None,

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
 from openmeet_appservice.domain.names import Template
+from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.outbound import client
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
@@ -34,6 +35,7 @@ from openmeet_appservice.web.routes import Route
 SERVER = "example.org"
 BOT = f"@openmeet-bot:{SERVER}"
 ADMIN_KEY = "omk_admin_" + "0123456789abcdef" * 2
+LOOKUP_SECRET = "whsec_" + "A" * 32
 START = 1_795_374_000_000
 """2026-11-22T19:00:00Z, in milliseconds."""
 
@@ -206,6 +208,10 @@ def parts(database: Database, clock: Clock) -> Parts:
         secrets=SecretBox([Fernet.generate_key().decode()]),
         check_url=Guard().check_url,
         post=_post,
+        lookups=LookupSettings(
+            url="https://openmeet.test/lookup", alias_timeout=3.0, timeout=15.0, resync_interval=21600.0
+        ),
+        lookup_secrets=(LOOKUP_SECRET,),
     )
 
 

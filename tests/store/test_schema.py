@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from openmeet_appservice import errors
 from openmeet_appservice.store import schema, service
 from openmeet_appservice.store.database import Database, open_database
-from openmeet_appservice.store.tables import metadata
+from openmeet_appservice.store.lookup_tables import metadata
 
 
 async def test_the_migrations_make_what_the_tables_say(database: Database) -> None:

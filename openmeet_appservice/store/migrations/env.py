@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from openmeet_appservice.store.tables import metadata
+from openmeet_appservice.store.lookup_tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -14,6 +14,27 @@ depends_on = None
 def upgrade() -> None:
     """Make every table."""
     op.create_table(
+        "alias_lookups",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("slug_key", sa.String(length=255), nullable=False),
+        sa.Column(
+            "wait_until",
+            sa.BigInteger(),
+            nullable=False,
+            comment="until when somebody waits for the answer",
+        ),
+        sa.Column(
+            "absent_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when OpenMeet said that there is no such thing",
+        ),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "kind", "slug_key", name=op.f("pk_alias_lookups")),
+        comment="Aliases that somebody looks for and nobody has provisioned; each for a minute or so.",
+    )
+    op.create_table(
         "api_keys",
         sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty for a platform key"),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -222,6 +243,21 @@ def upgrade() -> None:
         postgresql_where=sa.text("kept"),
     )
     op.create_table(
+        "gone",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("missing_since", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "held_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="since when it is not archived because too many would be",
+        ),
+        sa.Column("archived_at", sa.BigInteger(), nullable=True, comment="when it was archived for it"),
+        sa.PrimaryKeyConstraint("tenant", "entity_ref", name=op.f("pk_gone")),
+        comment="Events and groups that look-ups did not find.",
+    )
+    op.create_table(
         "held_events",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -235,6 +271,46 @@ def upgrade() -> None:
         comment="Events of rooms not known yet, in the order of their arrival.",
     )
     op.create_index("ix_held_events_received_at", "held_events", ["received_at"], unique=False)
+    op.create_table(
+        "hints",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False, comment="user, event or group"),
+        sa.Column("slug_key", sa.String(length=255), nullable=False),
+        sa.Column(
+            "user_key", sa.String(length=255), nullable=False, comment="only this member; empty: all of it"
+        ),
+        sa.Column("slug", sa.String(length=255), nullable=False),
+        sa.Column("user", sa.String(length=255), nullable=True, comment="the member's slug as given"),
+        sa.Column(
+            "previous_slug",
+            sa.String(length=255),
+            nullable=True,
+            comment="what it was called before, as a hint said",
+        ),
+        sa.Column("deleted", sa.Boolean(), nullable=False, comment="a hint said so"),
+        sa.Column(
+            "hinted_at",
+            sa.BigInteger(),
+            nullable=True,
+            comment="when OpenMeet hinted last; NULL: it is asked about in turn",
+        ),
+        sa.Column("version", sa.BigInteger(), nullable=False, comment="counts the hints"),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "kind", "slug_key", "user_key", name=op.f("pk_hints")),
+        comment="What OpenMeet is to be asked about: after a hint, and in turn.",
+    )
+    op.create_index("ix_hints_due", "hints", ["due_at"], unique=False)
+    op.create_index(
+        "ix_hints_hinted",
+        "hints",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("hinted_at IS NOT NULL"),
+        postgresql_where=sa.text("hinted_at IS NOT NULL"),
+    )
     op.create_table(
         "idempotency_keys",
         sa.Column("tenant", sa.String(length=64), nullable=False, comment="empty outside tenants"),
