@@ -10,7 +10,7 @@ from openmeet_appservice.web.openapi import document_yaml
 from openmeet_appservice.wiring import api_document
 
 ROOT = Path(__file__).parents[2]
-WEBHOOKS_PAGE = ROOT / "docs" / "webhooks.md"
+PAGES = tuple(ROOT / "docs" / name for name in ("webhooks.md", "openmeet-integration.md"))
 
 _SHOWN = re.compile(r"^(<!-- file: (\S+) -->\n)(?:```.*?^```\n)?", re.MULTILINE | re.DOTALL)
 _LANGUAGES = {".mjs": "js", ".ts": "ts", ".py": "python"}
@@ -30,4 +30,5 @@ if __name__ == "__main__":
     (ROOT / "config.example.yaml").write_text(example_config(), "utf-8")
     (ROOT / "registration.yaml.example").write_text(example_registration(), "utf-8")
     (ROOT / "openapi.yaml").write_text(document_yaml(api_document()), "utf-8")
-    WEBHOOKS_PAGE.write_text(with_files(WEBHOOKS_PAGE), "utf-8")
+    for page in PAGES:
+        page.write_text(with_files(page), "utf-8")

@@ -49,7 +49,7 @@ async def test_what_openmeet_knows_is_made_with_its_members(api: Api, world: Wor
     }
     assert await seek(world) is State.OVER
     assert world.openmeet.asked == [{"tenant": "t1", "kind": "event", "slug": "games"}]
-    assert (await world.state())["event games"]["members"] == {"ada": "participant", "bob": "participant"}
+    assert (await world.state())["event games"]["members"] == {"ada": "host", "bob": "participant"}
     assert world.parts.wakeups.ticket("reconcile") > 0
     assert world.parts.wakeups.ticket("looked_up") > 0
 
