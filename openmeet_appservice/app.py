@@ -39,7 +39,7 @@ from openmeet_appservice.ops.listener import build_ops_app
 from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.provisioning.idempotency import StoredIdempotency
 from openmeet_appservice.provisioning.keys import key_lookup
-from openmeet_appservice.provisioning.lookup import LONGEST
+from openmeet_appservice.provisioning.lookup import LONGEST, MAX_ANSWER
 from openmeet_appservice.provisioning.lookups import Lookups
 from openmeet_appservice.reconciler.service import Reconciler
 from openmeet_appservice.store import (
@@ -268,8 +268,8 @@ class Service:
         client = GuardedClient(outbound_guard(self._config), total_seconds=LONGEST, user_agent=USER_AGENT)
         await self._parts.enter_async_context(client)
         parts = provisioning_parts(self._config, self._database, self._wakeups, webhooks.post)
-        lookups = Lookups(parts, build_lookup(self._config, client), room_settings(self._config))
-        self._run("look-ups", lookups.run())
+        lookup = build_lookup(self._config, partial(client.post, most=MAX_ANSWER + 1))
+        self._run("look-ups", Lookups(parts, lookup, room_settings(self._config)).run())
 
     async def _start_intake(self, homeserver: Homeserver, client: GuardedClient) -> Watch:
         config = self._config

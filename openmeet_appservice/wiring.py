@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -31,7 +30,7 @@ from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.batch import MAX_ITEMS
-from openmeet_appservice.provisioning.lookup import MAX_ANSWER, Lookup
+from openmeet_appservice.provisioning.lookup import Asking, Lookup
 from openmeet_appservice.provisioning.parts import Parts, Post
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
@@ -157,10 +156,10 @@ def lookup_secrets(config: Config) -> tuple[str, ...]:
     return tuple(secret.get_secret_value() for secret in config.lookup.secrets)
 
 
-def build_lookup(config: Config, client: GuardedClient) -> Lookup:
-    """Return what asks OpenMeet. How long a question may take, it sees to by itself."""
+def build_lookup(config: Config, post: Asking) -> Lookup:
+    """Return what asks OpenMeet by way of *post*. How long a question may take, it sees to by itself."""
     return Lookup(
-        partial(client.post, most=MAX_ANSWER + 1),
+        post,
         lookup_settings(config),
         lookup_secrets(config),
         new_id,

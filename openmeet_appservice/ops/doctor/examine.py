@@ -27,16 +27,20 @@ from openmeet_appservice.ops.doctor import identity, reach, rooms, standing, sto
 from openmeet_appservice.ops.doctor.encryption import check_encryption
 from openmeet_appservice.ops.doctor.files import check_files
 from openmeet_appservice.ops.doctor.finding import Finding, problem, skipped, warning
+from openmeet_appservice.ops.doctor.lookups import LookupTest
 from openmeet_appservice.ops.doctor.storage import check_database
 from openmeet_appservice.ops.doctor.webhooks import Poster, WebhookTest
 from openmeet_appservice.outbound.client import GuardedClient
-from openmeet_appservice.store import full_check, repair, resealing
+from openmeet_appservice.store import full_check, repair, resealing, tenants
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.secretbox import SecretBox
 
 # An admin waits for the answer, so one failure more tells as much as four.
 _LIMITS = TimeLimits(total=20.0)
 _RETRIES = RetryPolicy(attempts=2, budget=20.0)
+
+SOME_TENANTS = 500
+"""Of how many tenants the look-up endpoints are asked."""
 
 _AS_US = ("server name", "ping", "room version")
 _NAMES = ("user namespace", "alias namespace")
@@ -45,6 +49,7 @@ _CONTROL_ROOM = "the bot's control room, which `openmeet-appservice run` makes o
 _STORED = (
     "encryption keys",
     "webhooks",
+    "look-ups",
     "delivery",
     "reconciler",
     "full check",
@@ -182,11 +187,13 @@ async def _check_work(config: Config, tools: Tools) -> list[Finding]:
         repaired = await database.read(repair.standing)
         aside = await database.read(stored.aside)
         sealed = await resealing.standing(database, box)
+        some_tenants = await database.read(tenants.list_page, after=None, limit=SOME_TENANTS)
     except (StoreError, SQLAlchemyError) as error:
         return [_lost(error)]
     return [
         *check_encryption(sealed, len(config.security.keys)),
         *await WebhookTest(tools.client, box, tools.now, tools.new_name).check(targets),
+        *await LookupTest(wiring.build_lookup(config, tools.client.post), tools.new_name).check(some_tenants),
         *standing.check_endpoints(targets),
         standing.check_delivery(backlog, targets, tools.now()),
         standing.check_reconciler(failing),
