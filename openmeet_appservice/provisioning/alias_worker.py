@@ -64,6 +64,11 @@ class AliasWorker:
                     log.warning("look-ups of aliases wait for the database: %s", error)
                     await self.sleep(PAUSE)
                     continue
+                except Exception:
+                    # A fault of ours, but whoever relies on this loop is better off when it goes on.
+                    log.exception("look-ups of aliases stumbled and go on in %.0f s", PAUSE)
+                    await self.sleep(PAUSE)
+                    continue
                 await self.parts.wakeups.wait("look_up", ticket, POLL)
         finally:
             for task in self._running:

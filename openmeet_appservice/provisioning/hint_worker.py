@@ -67,7 +67,7 @@ class HintWorker:
     _next_turn: float = 0.0
 
     async def run(self) -> None:
-        """Work until cancelled; then what is on its way is given up and comes back by its lease."""
+        """Work until cancelled; then what is on its way is given up, and due again."""
         if self.work.parts.database.dialect == "sqlite":
             await self._patiently(self._release)
         try:
@@ -163,6 +163,9 @@ class HintWorker:
         try:
             with bind(tenant=hint.tenant):
                 await self.work.follow(hint)
+        except asyncio.CancelledError:
+            await self._give_back(hint)
+            raise
         except DatabaseUnavailable as error:
             # The lease ends by itself, and it is due again.
             log.warning("%s %s has to be looked up again: %s", hint.kind, hint.slug, error)
@@ -171,6 +174,13 @@ class HintWorker:
         finally:
             self.work.rests.end(hint.tenant)
             self._changed.set()
+
+    async def _give_back(self, hint: Hint) -> None:
+        parts = self.work.parts
+        try:
+            await parts.database.write(hints.fail, hint, retry_at=parts.now(), attempts=hint.attempts)
+        except DatabaseUnavailable as error:
+            log.warning("a hint cannot be given back, its lease has to end first: %s", error)
 
     async def _enrol_all(self) -> None:
         parts, after = self.work.parts, None
@@ -197,4 +207,8 @@ class HintWorker:
             await do()
         except DatabaseUnavailable as error:
             log.warning("look-ups wait for the database: %s", error)
+            await self.sleep(PAUSE)
+        except Exception:
+            # A fault of ours, but whoever relies on this loop is better off when it goes on.
+            log.exception("look-ups stumbled and go on in %.0f s", PAUSE)
             await self.sleep(PAUSE)

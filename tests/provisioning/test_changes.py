@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from openmeet_appservice.metrics import REGISTRY
+from openmeet_appservice.ops.gauges import read_gauges
 from openmeet_appservice.provisioning.lookup import tenant_secret
 from openmeet_appservice.provisioning.parts import NO_LOOKUPS, Parts
 from openmeet_appservice.provisioning.routes import routes
@@ -256,6 +258,56 @@ async def test_what_openmeet_writes_while_it_is_asked_is_not_undone(
     assert await world.waiting() == 0
     state = (await world.state()).get("event games")
     assert (None if state is None else (state["spec"]["name"], set(state["members"]))) == expected
+
+
+async def test_a_hint_on_its_way_is_due_again_when_the_service_stops(api: Api, world: World) -> None:
+    asked = asyncio.Event()
+
+    async def never(url: str, body: bytes, headers: dict[str, str]) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    work = world.worker.work
+    world.worker.work = dataclasses.replace(work, lookup=dataclasses.replace(work.lookup, post=never))
+    await hint(api, {"kind": "event", "slug": "games"})
+    running = asyncio.create_task(world.worker.run())
+    await asyncio.wait_for(asked.wait(), timeout=30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await world.turns() == {"games": world.clock.ms}
+    world.worker.work = work
+    world.openmeet.things["event", "games"] = {"spec": SPEC}
+    await world.follow()
+    assert set(await world.state()) == {"event games"}
+
+
+async def test_what_waits_and_what_came_of_it_is_counted(api: Api, world: World) -> None:
+    def counted(result: str) -> float:
+        labels = {"reason": "hint", "result": result}
+        return REGISTRY.get_sample_value("openmeet_as_lookups_total", labels) or 0.0
+
+    before = {result: counted(result) for result in ("found", "absent", "invalid", "failed", "no_answer")}
+    said = {
+        "a": answer(200, {"spec": SPEC}),
+        "b": answer(404),
+        "c": answer(200),
+        "d": answer(500),
+        "e": NOBODY,
+    }
+    world.openmeet.says = lambda asked: said[asked["slug"]]
+    for slug in said:
+        await hint(api, {"kind": "event", "slug": slug})
+    await read_gauges(api.database, world.clock)
+    assert REGISTRY.get_sample_value("openmeet_as_hints_waiting") == 5
+    world.clock.ms += 2000
+    await read_gauges(api.database, world.clock)
+    assert REGISTRY.get_sample_value("openmeet_as_hints_oldest_age_seconds") == 2
+    await world.follow()
+    for _ in range(3):
+        await world.later(10_000)
+    assert {result for result in before if counted(result) > before[result]} == set(before)
+    await read_gauges(api.database, world.clock)
+    assert REGISTRY.get_sample_value("openmeet_as_hints_waiting") == 3
 
 
 async def test_everything_in_use_is_asked_about_in_its_turn(api: Api, world: World) -> None:
