@@ -125,7 +125,7 @@ async def test_a_hint_changes_the_room(stage: Stage, asked: Asked) -> None:
     await openmeet.call("POST", "/changes", {"changes": [{**hint, "deleted": True}]})
 
     async def archived() -> bool:
-        return (await openmeet.get("/events/games"))["sync"]["phase"] == "archived"
+        return bool((await openmeet.get("/events/games"))["sync"]["phase"] == "archived")
 
     await until(archived, "the event is archived")
     assert await homeserver.resolve(f"#event-games-{stage.tenant}:{SERVER_NAME}") is None

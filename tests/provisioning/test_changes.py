@@ -287,7 +287,7 @@ async def test_what_waits_and_what_came_of_it_is_counted(api: Api, world: World)
         return REGISTRY.get_sample_value("openmeet_as_lookups_total", labels) or 0.0
 
     before = {result: counted(result) for result in ("found", "absent", "invalid", "failed", "no_answer")}
-    said = {
+    said: dict[str, Any] = {
         "a": answer(200, {"spec": SPEC}),
         "b": answer(404),
         "c": answer(200),
