@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -66,6 +67,19 @@ class Homeserver:
         """Return the newest hundred messages of the room, oldest first."""
         answer = await self._get("rooms", room_id, "messages", query={"dir": "b", "limit": "100"})
         return [event for event in reversed(answer["chunk"]) if event["type"] == "m.room.message"]
+
+    async def say_as(self, user_id: str, room_id: str, text: str) -> str:
+        """Let one of the service's puppets speak, past the service, and return the event's id."""
+        path = f"rooms/{quote(room_id, safe='')}/send/m.room.message/{uuid.uuid4().hex}"
+        answer = await call(
+            self.session,
+            "PUT",
+            f"{self.url}/_matrix/client/v3/{path}",
+            body={"msgtype": "m.text", "body": text},
+            query={"user_id": user_id},
+            token=self.as_token,
+        )
+        return str(answer["event_id"])
 
     async def _get(self, *path: str, query: dict[str, str] | None = None) -> Json:
         parts = "/".join(quote(part, safe="") for part in path)

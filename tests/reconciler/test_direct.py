@@ -262,9 +262,6 @@ async def test_killed_anywhere_there_is_one_room(
     service.proxy.heal()
     await service.start()
     await is_whole(service, entity, "ada", "bob")
-    gate.opened.set()
-    await service.poke(entity)
-    await is_whole(service, entity, "ada", "bob")
     in_use = [room for room in await service.rooms(entity) if room.state in rooms.IN_USE]
     assert len(in_use) == 1
     for name in ("ada", "bob"):
