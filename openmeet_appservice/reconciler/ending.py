@@ -21,6 +21,7 @@ from openmeet_appservice.domain.rooms import ActualRoom, DesiredMember, DesiredR
 from openmeet_appservice.errors import HomeserverLimited, HomeserverRefused, NotReconciled
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.apply import Applier, people_refused
+from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
 from openmeet_appservice.store import rooms
 from openmeet_appservice.store.database import Database
@@ -42,10 +43,18 @@ class Endings:
     """
 
     def __init__(
-        self, database: Database, homeserver: Homeserver, applier: Applier, *, bot: str, server_name: str
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        maker: RoomMaker,
+        applier: Applier,
+        *,
+        bot: str,
+        server_name: str,
     ) -> None:
         self._database = database
         self._homeserver = homeserver
+        self._maker = maker
         self._applier = applier
         self._bot = bot
         self._server_name = server_name
@@ -61,6 +70,9 @@ class Endings:
         except HomeserverRefused as error:
             if error.status not in (403, 404):
                 raise
+            if error.status == 404 and self._maker.may_be_under_way(orphan):
+                await self._maker.look_again(orphan)
+                return
             # Nobody can enter it, so there is nothing in it to close.
             logger.info("the second room %s cannot be entered: %s", orphan.room_id, error)
         await self._into(orphan, "former")

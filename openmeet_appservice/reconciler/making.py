@@ -30,7 +30,7 @@ from openmeet_appservice.errors import HomeserverError, HomeserverRefused, NotRe
 from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.observe import read_room
-from openmeet_appservice.store import event_log, rooms, wanted
+from openmeet_appservice.store import event_log, rooms, sync, wanted
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.ids import NewId
 from openmeet_appservice.store.rooms import Room
@@ -47,6 +47,10 @@ DEAD_AFTER = 3
 MAKING_MS = 5 * 60_000
 """For how long Synapse may be at making a room, in milliseconds. We wait three minutes for its answer, but a
 process that begins meanwhile knows nothing of that."""
+
+
+AGAIN_MS = 30_000
+"""After how many milliseconds a second room that cannot be entered yet is tried again."""
 
 
 class RoomMaker:
@@ -120,6 +124,12 @@ class RoomMaker:
     def may_be_under_way(self, room: Room) -> bool:
         """Tell whether Synapse may still be making the room, if it never let its maker in."""
         return self._now() - room.asked_at < MAKING_MS
+
+    async def look_again(self, orphan: Room) -> None:
+        """Have the entity compared again in a while, when Synapse may have made its second room."""
+        await self._database.write(
+            sync.poke_by, orphan.tenant, "entity", orphan.entity_ref, at=self._now() + AGAIN_MS
+        )
 
     async def was_made(self, room: Room, attempts: int, as_user: str | None = None) -> bool:
         """Find out whether a room was made for the claim though nobody told; if so, record it.

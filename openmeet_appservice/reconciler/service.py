@@ -239,6 +239,7 @@ def _room_reconciler(
         Endings(
             database,
             homeserver,
+            maker,
             applier,
             bot=settings.bot_user_id,
             server_name=settings.server_name,

@@ -29,7 +29,8 @@ class ModelHomeserver:
     default_version
         Of rooms that are made without one.
     pause
-        Awaited between the steps of making a room.
+        Awaited between the steps of making a room; told whether the creator is inside. From then on Synapse
+        has all events ready and only writes them.
     push
         Given every event, as clients get it.
     """
@@ -38,7 +39,7 @@ class ModelHomeserver:
     bot: str
     prefixes: tuple[str, ...]
     default_version: str
-    pause: Callable[[], Awaitable[None]]
+    pause: Callable[[bool], Awaitable[None]]
     push: Callable[[JsonObject], None]
     profiles: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class ModelHomeserver:
                 raise MatrixError(400, "M_ROOM_IN_USE", "Room alias already taken")
         async for room in self._steps(sender, body, alias):
             made = room
-            await self.pause()
+            await self.pause(bool(room.members("join")))
         return {"room_id": made.room_id}
 
     async def _steps(self, sender: str, body: JsonObject, alias: str | None) -> AsyncIterator[Room]:

@@ -52,11 +52,14 @@ class OnTheModel(Run):
         super().__init__(stack, version, STRANGER)
         self.pause = QUICK
         self.homeserver = ModelHomeserver(
-            SERVER, BOT, PREFIXES, "12", pause=lambda: asyncio.sleep(self.pause), push=stack.outbox.append
+            SERVER, BOT, PREFIXES, "12", pause=self._pause, push=stack.outbox.append
         )
         self.homeserver.profiles[STRANGER] = "paul"
         self.unknown: list[str] = []
         self.network = self._network()
+
+    async def _pause(self, creator_is_inside: bool) -> None:
+        await asyncio.sleep(QUICK if creator_is_inside else self.pause)
 
     def _network(self) -> Network:
         return Network(performer(self.homeserver, self.unknown))

@@ -81,7 +81,9 @@ def draw(seed: int, length: int) -> list[Step]:
     dice = random.Random(seed)
     kinds, weights = zip(*_KINDS, strict=True)
     start: list[Step] = [_put(dice, status="published") for _ in range(dice.choice([1, 1, 2]))]
-    steps = start + [kind(dice) for kind in dice.choices(kinds, weights, k=length)]
+    steps = list(start)
+    for kind in dice.choices(kinds, weights, k=length):
+        steps += kind(dice)
     return [step for step in steps if step[0] not in MEDDLING] if dice.random() < 0.3 else steps
 
 
@@ -186,7 +188,25 @@ def _requests_fail(dice: random.Random) -> Step:
     return "requests_fail", {"faults": faults, "aim": dice.choice(AIMS), "seconds": _after(dice)}
 
 
-_KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
+def _made_twice(dice: random.Random) -> list[Step]:
+    """A room loses its alias, and we die, before it is made."""
+    place = {"place": dice.choice(PLACES)}
+    spec = {**_spec(dice), "status": "published", "visibility": dice.choice(["public", "unlisted"])}
+    return [
+        ("delete", {**place, "seconds": _after(dice)}),
+        ("making_takes", {"pause": 10}),
+        ("put", {**place, "spec": spec, "members": _people(dice), "seconds": dice.choice([15, 25, 35])}),
+        ("change_directory", {**place, "what": "delete", "seconds": 0}),
+        ("crash", {"steps": 0, "seconds": 0.5}),
+        ("making_takes", {"pause": dice.choice([0, 10])}),
+    ]
+
+
+def _alone(kind: Callable[[random.Random], Step]) -> Callable[[random.Random], list[Step]]:
+    return lambda dice: [kind(dice)]
+
+
+_SINGLE: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_put, 4),
     (_patch, 6),
     (lambda dice: ("put_members", {**_place(dice), "members": _people(dice)}), 3),
@@ -203,7 +223,7 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (
         lambda dice: (
             "change_directory",
-            {**_place(dice), "what": dice.choice(["delete", "take", "list", "unlist"])},
+            {**_place(dice), "what": dice.choice(["delete", "take", "misplace", "list", "unlist"])},
         ),
         4,
     ),
@@ -233,3 +253,8 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (lambda dice: ("synapse_restarts", {}), 4),
     (lambda dice: ("making_takes", {"pause": dice.choice([0, 0.5, 10, 30])}), 4),
 )
+
+_SEVERAL: tuple[tuple[Callable[[random.Random], list[Step]], int], ...] = ((_made_twice, 2),)
+
+_KINDS = (*((_alone(kind), weight) for kind, weight in _SINGLE), *_SEVERAL)
+"""What can be drawn, and how often."""

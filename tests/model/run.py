@@ -34,8 +34,14 @@ from .wishes import (
     puppet,
 )
 
-EXCUSES = frozenset({"member_banned", "bot_locked_out"})
-"""The failures that may last: the people in the room want it so."""
+EXCUSES = frozenset({"member_banned", "bot_locked_out", "alias_taken"})
+"""The failures that may last: people want it so, or have to undo what they did."""
+
+_TRIED = {
+    "bot_locked_out": ("/join",),
+    "alias_taken": ("POST /_matrix/client/v3/createRoom", "PUT /_matrix/client/v3/directory/room"),
+}
+"""What is tried in vain as long as such a failure lasts, as parts of requests."""
 
 
 class Run:
@@ -230,12 +236,21 @@ class Run:
                     await homeserver.delete_alias(alias)
                 case "take":
                     await homeserver.put_alias(alias, room_id)
+                case "misplace":
+                    await homeserver.put_alias(alias, await self._room_of_another(place))
                 case "list":
                     await homeserver.set_room_visibility(room_id, "public")
                 case _:
                     await homeserver.set_room_visibility(room_id, "private")
 
         await self._meddle(place, change, seconds)
+
+    async def _room_of_another(self, place: tuple[str, str]) -> str:
+        """Return a room that is not of this place, if there is one."""
+        for other, wish in sorted(self.wishes.items()):
+            if other != place and (room := (await self._entity(wish))[1]) is not None:
+                return str(room.room_id)
+        return "!nowhere"
 
     async def _meddle(
         self,
@@ -322,8 +337,9 @@ class Run:
         await self._compare_all()
         again = await self._come_to_rest()
         assert again == standing
-        locked_out = [row for row in standing.values() if row == "bot_locked_out"]
-        written = [one for one in self.network.writes if not (locked_out and one.endswith("/join"))]
+        # Where people have to do something first, it is tried again and again.
+        tried = [one for code in standing.values() for one in _TRIED.get(code or "", ())]
+        written = [one for one in self.network.writes if not any(part in one for part in tried)]
         assert written == []
 
     async def _compare_all(self) -> None:
@@ -351,7 +367,10 @@ class Run:
 
     async def _check(self, wish: Wish, standing: dict[str, str | None]) -> None:
         ref, room = await self._entity(wish)
-        if ref is None:
+        assert ref is not None
+        target = await self.eyes().resolve_alias(wish.alias)
+        if standing[ref] == "alias_taken":
+            assert target not in (None, None if room is None else room.room_id)
             return
         assert (room is not None) or not wish.is_open
         if room is None:
@@ -361,7 +380,6 @@ class Run:
         state = await self._state(room.room_id)
         assert state["m.room.member", BOT]["content"]["membership"] == "join"
         listed = await self.eyes().room_visibility(room.room_id) == "public"
-        target = await self.eyes().resolve_alias(wish.alias)
         if wish.is_open:
             check_open(wish, self.version, state, listed=listed, leads_here=target == room.room_id)
             excused = bool(banned_by_others(wish, state))

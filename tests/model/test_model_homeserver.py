@@ -38,7 +38,12 @@ class Pair:
     def __init__(self, world: World) -> None:
         self.round = next(_rounds)
         self.model = ModelHomeserver(
-            SERVER, BOT, PREFIXES, "12", pause=lambda: asyncio.sleep(0), push=lambda event: None
+            SERVER,
+            BOT,
+            PREFIXES,
+            "12",
+            pause=lambda creator_is_inside: asyncio.sleep(0),
+            push=lambda event: None,
         )
         network = Network(performer(self.model, []))
         self.both = (
