@@ -176,6 +176,8 @@ class Room:
         """Invite somebody."""
         if self.membership(user) == "ban":
             raise MatrixError(403, "M_BAD_STATE", "Cannot invite user who was banned")
+        if self._made_so(sender, user, "invite"):
+            return
         self._must_be_inside(sender)
         if self.membership(user) == "join":
             raise forbidden(f"{user} is already in the room.")
@@ -188,6 +190,8 @@ class Room:
         membership = self.membership(user)
         if membership == "ban":
             raise MatrixError(403, "M_BAD_STATE", "Cannot kick user who was banned")
+        if self._made_so(sender, user, "leave"):
+            return
         if membership not in ("join", "invite", "knock"):
             raise forbidden("The target user is not in the room")
         self._must_be_inside(sender)
@@ -197,6 +201,8 @@ class Room:
 
     def ban(self, sender: str, user: str) -> None:
         """Ban somebody, inside or not."""
+        if self._made_so(sender, user, "ban"):
+            return
         self._must_be_inside(sender)
         self._must_outrank(sender, user, "ban")
         self._become(sender, user, "ban", {})
@@ -217,6 +223,14 @@ class Room:
         if membership not in ("join", "invite", "knock"):
             raise forbidden("You are not in the room")
         self._become(user, user, "leave", {})
+
+    def _made_so(self, sender: str, user: str, membership: str) -> bool:
+        """Tell whether the very same was done before: Synapse then looks no further."""
+        event = self.state.get(("m.room.member", user))
+        return event is not None and (event["sender"], event["content"]) == (
+            sender,
+            {"membership": membership},
+        )
 
     def _become(self, sender: str, user: str, membership: str, profile: Mapping[str, str]) -> None:
         self.add(sender, "m.room.member", {"membership": membership, **profile}, user)

@@ -8,6 +8,7 @@ wants it (`wishes`), nothing may be left to do, and comparing again must write n
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -354,16 +355,16 @@ class Run:
 
     async def _come_to_rest(self) -> dict[str, str | None]:
         """Wait until nothing is under way; return the last error's code of each row, by its id."""
-        since, waited, pause = self.stack.now(), 0.0, 0.5
+        since, pause, clock = self.stack.now(), 0.5, asyncio.get_running_loop().time
+        until = clock() + self.patience
         while True:
             await self.pass_time(pause)
             rows = await self.stack.database.read(lambda c: c.execute(select(t.sync)).all())
             busy = [row for row in rows if row.due_at is not None and not _is_excused(row.error, since)]
             if not busy and not self.network.is_busy and not self.stack.outbox.events:
                 return {row.ref: None if row.error is None else _code(row.error) for row in rows}
-            waited += pause
             pause = min(60, pause * 1.5)
-            assert waited < self.patience, [(row.subject, row.ref, row.attempts, row.error) for row in busy]
+            assert clock() < until, [(row.subject, row.ref, row.attempts, row.error) for row in busy]
 
     async def _check(self, wish: Wish, standing: dict[str, str | None]) -> None:
         ref, room = await self._entity(wish)

@@ -36,6 +36,8 @@ _LIMITS = {
 class Limited(OnSynapse):
     """A run that counts how often Synapse asks for patience, by the last part of the path."""
 
+    patience = 180.0
+
     def __init__(self, database: Database, world: World, seed: int) -> None:
         super().__init__(database, world, seed)
         self.asked_for_patience: Counter[str] = Counter()
