@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import pytest
-from sqlalchemy import text
 
-from openmeet_appservice.store.database import Database, open_database
-from openmeet_appservice.store.tables import metadata
+from openmeet_appservice.store.database import Database
 
 from .inline_database import InlineDatabase
 from .on_the_model import OnTheModel
@@ -71,27 +69,8 @@ def on_sqlite(loop: VirtualLoop) -> Play:
     return player(loop, open_empty)
 
 
-@pytest.fixture
-def on_postgresql(loop: VirtualLoop, reused_postgresql: str) -> Play:
-    """Plays a run on one PostgreSQL database that is emptied each time."""
-    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
-
-    async def open_empty() -> Database:
-        database = open_database(reused_postgresql)
-        empty = text(f"TRUNCATE {names} RESTART IDENTITY")
-        with loop.outside():
-            await database.write(lambda connection: connection.execute(empty))
-        return database
-
-    return player(loop, open_empty)
-
-
 def test_every_room_comes_right(on_sqlite: Play) -> None:
     search(range(120), 20, on_sqlite)
-
-
-def test_every_room_comes_right_on_postgresql(on_postgresql: Play) -> None:
-    search(range(500, 506), 25, on_postgresql)
 
 
 @pytest.mark.parametrize("visibility", ["public", "private"])
