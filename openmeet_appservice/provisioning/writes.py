@@ -103,7 +103,12 @@ def _is_over(state: SyncState | None, since: int) -> bool:
     if state is None or state.phase in SETTLED:
         return True
     error = state.last_error
-    return error is not None and error.code == HELD and from_rfc3339(error.at) >= since
+    if error is None:
+        return False
+    if state.observed_generation >= state.generation:
+        # All of this is done but for what comes from elsewhere, such as a picture.
+        return True
+    return error.code == HELD and from_rfc3339(error.at) >= since
 
 
 def http_status(state: SyncState, *, created: bool, superseded: bool) -> int:

@@ -135,9 +135,9 @@ class Api:
             token = f"&page_token={page.json['next_page_token']}"
         raise AssertionError
 
-    async def settle(self) -> int:
+    async def settle(self, lacking: SyncError | None = None) -> int:
         """Do what the reconciler does to the store when Synapse agrees; return how many rows were due."""
-        done = await self.database.write(_agree, self.clock.ms)
+        done = await self.database.write(_agree, self.clock.ms, lacking)
         self.parts.wakeups.wake("reconciled")
         return done
 
@@ -147,12 +147,12 @@ class Api:
         self.parts.wakeups.wake("reconciled")
 
 
-def _agree(connection: Connection, now: int) -> int:
+def _agree(connection: Connection, now: int, lacking: SyncError | None) -> int:
     leases = sync.claim_due(connection, now=now, lease=1000, limit=1000)
     for lease in leases:
         if lease.subject == "entity":
             _make_room(connection, lease.tenant, lease.ref, now)
-        assert sync.finish(connection, lease, observed=lease.generation)
+        assert sync.finish(connection, lease, observed=lease.generation, lacking=lacking)
     return len(leases)
 
 

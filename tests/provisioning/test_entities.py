@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from openmeet_appservice.domain.moments import to_rfc3339
+from openmeet_appservice.store.sync import SyncError
+
 from .conftest import Api
 
 EVENT = "/tenants/t1/events/Board-Games"
@@ -308,3 +311,18 @@ async def test_a_held_removal_is_not_waited_for(api: Api) -> None:
         answer = await waiting
     assert (answer.status, answer.json["sync"]["phase"]) == (202, "degraded")
     assert answer.json["sync"]["last_error"]["code"] == "mass_removal_held"
+
+
+async def test_a_picture_that_cannot_be_fetched_is_told_and_not_waited_for(api: Api) -> None:
+    image_url = "https://images.example.org/a.png"
+    waiting = asyncio.create_task(api.put(f"{EVENT}?wait=30", {**SPEC, "image_url": image_url}))
+    lacking = SyncError("image_unavailable", "Its picture: HTTP 404", api.clock.ms, 3, api.clock.ms + 60_000)
+    async with asyncio.timeout(20):
+        while not await api.settle(lacking):
+            await asyncio.sleep(0)
+        answer = await waiting
+    assert answer.status == 202
+    state = answer.json["sync"]
+    assert (state["phase"], state["observed_generation"], state["generation"]) == ("degraded", 1, 1)
+    assert (state["last_error"]["code"], state["last_error"]["attempts"]) == ("image_unavailable", 3)
+    assert state["last_error"]["next_attempt_at"] == to_rfc3339(api.clock.ms + 60_000)
