@@ -91,6 +91,15 @@ async def test_display_names(homeserver: Homeserver) -> None:
     assert await homeserver.display_name(f"@om_nobody:{SERVER_NAME}") is None
 
 
+async def test_account_data_is_each_user_s_own(homeserver: Homeserver) -> None:
+    ada, bob = await puppet(homeserver), await puppet(homeserver)
+    assert await homeserver.account_data(ada, "m.direct") is None
+    marks = {bob: ["!dm:x"], "odd/☂": ["!a"]}
+    await homeserver.set_account_data(ada, "m.direct", marks)
+    assert await homeserver.account_data(ada, "m.direct") == marks
+    assert await homeserver.account_data(bob, "m.direct") is None
+
+
 @both_versions
 async def test_aliases(homeserver: Homeserver, room_version: str) -> None:
     first, second = alias_of("a/b"), alias_of("Zwölf~")
