@@ -81,7 +81,9 @@ class HintWork:
             log.warning("%s %s cannot be as OpenMeet says: %s", hint.kind, hint.slug, code)
             await self._fail(hint, self._again(hint), hint.attempts + 1)
             return
-        await self._followed(hint, topic, followed, known, began)
+        # Who belongs to it may be left out; then hints at single members are still to be followed.
+        whole = topic.user is None and not (isinstance(outcome, Found) and outcome.members is None)
+        await self._followed(hint, topic, followed, known, began if whole else None)
 
     async def _write(self, hint: Hint, topic: Topic, outcome: Outcome, known: Before, began: int) -> Followed:
         write, now = self.parts.database.write, self.parts.now()
@@ -108,7 +110,10 @@ class HintWork:
                 return Followed(Result.OUTDATED, done.touched)
         return done
 
-    async def _followed(self, hint: Hint, topic: Topic, done: Followed, known: Before, began: int) -> None:
+    async def _followed(
+        self, hint: Hint, topic: Topic, done: Followed, known: Before, began: int | None
+    ) -> None:
+        """Record what became of an answer; *began*: when all members were asked about, None: not all."""
         if done.touched:
             self.parts.wakeups.wake("reconcile")
         now = self.parts.now()
@@ -132,7 +137,7 @@ class HintWork:
         stays = hint.kind != "user" and hint.user is None and done.result is Result.DONE
         live = stays and await self.parts.database.read(_is_live, topic)
         interval = self.lookup.settings(known.tenant).resync_interval
-        await self._finish(hint, now + round(interval * 1000) if live else None, topic=topic, began=began)
+        await self._finish(hint, now + round(interval * 1000) if live else None, began=began)
 
     async def _unknown(self, hint: Hint, outcome: Unknown) -> None:
         log.log(
@@ -157,15 +162,11 @@ class HintWork:
     def _wait(self, attempts: int, first: int) -> int:
         return round(min(LONGEST_WAIT, first << min(attempts, 20)) * (0.5 + self.random() / 2))
 
-    async def _finish(
-        self, hint: Hint, next_at: int | None, *, topic: Topic | None = None, began: int | None = None
-    ) -> None:
-        whole = topic is not None and topic.user is None and topic.kind != "user"
-
+    async def _finish(self, hint: Hint, next_at: int | None, *, began: int | None = None) -> None:
         def write(connection: Connection) -> None:
             if not hints.finish(connection, hint, next_at=next_at):
                 return
-            if whole and began is not None:
+            if began is not None:
                 hints.covered(connection, hint, began=began)
             if hint.previous_slug is not None:
                 # It is not called so any more; whatever is, if anything, has to be asked about.

@@ -179,7 +179,8 @@ def claim(
 ) -> list[Hint]:
     """Lease up to *limit* due rows until *until*, the longest due first.
 
-    What is asked about whole is not asked about one member as well.
+    What is asked about whole is not asked about one member as well; but for a mere turn, of which there is
+    only a limited number in a second, none waits.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def claim(
         whole.c.kind == hints.c.kind,
         whole.c.slug_key == hints.c.slug_key,
         whole.c.user_key == "",
-        or_(whole.c.due_at <= now, whole.c.lease_until > now),
+        or_(and_(whole.c.due_at <= now, whole.c.hinted_at.is_not(None)), whole.c.lease_until > now),
     )
     query = (
         select(hints)

@@ -255,6 +255,7 @@ async def test_what_openmeet_writes_while_it_is_asked_is_not_undone(
     assert (None if state is None else (state["spec"]["name"], set(state["members"]))) == expected
     # And it is asked again, for the answer might have held something else that is new.
     await world.later(2_000)
+    assert len(world.openmeet.asked) == 2
     assert await world.waiting() == 0
     state = (await world.state()).get("event games")
     assert (None if state is None else (state["spec"]["name"], set(state["members"]))) == expected
@@ -353,6 +354,30 @@ async def test_turns_come_at_a_limited_rate_and_after_hints(api: Api, world: Wor
     assert second[0].hinted_at is None
     # The next turn may not be taken at once.
     assert world.worker._next_turn == pytest.approx(world.clock.ms / 1000 + 0.2)
+
+
+async def test_a_hint_at_one_member_does_not_wait_for_the_turn_of_the_whole(api: Api, world: World) -> None:
+    await api.put("/tenants/t1/events/games", SPEC)
+    world.openmeet.things["event", "games"] = GAMES
+    await world.worker._enrol_all()
+    world.clock.ms += 6 * HOUR
+    await hint(api, {"kind": "event", "slug": "games", "user": "bob"})
+    due = await world.worker._look()
+    assert due.turn is not None
+    assert due.turn <= world.clock.ms
+    (taken,) = await world.worker._take(due, turns=False)
+    assert taken.user == "bob"
+
+
+async def test_an_answer_without_members_leaves_the_hints_at_single_ones(api: Api, world: World) -> None:
+    await api.put("/tenants/t1/events/games", {**SPEC, "members": [member("bob")]})
+    world.openmeet.says = lambda asked: None if "user" in asked else answer(200, {"spec": SPEC})
+    world.openmeet.things["event", "games"] = {"spec": SPEC, "members": [member("bob", "speaker")]}
+    await hint(api, {"kind": "event", "slug": "games"}, {"kind": "event", "slug": "games", "user": "bob"})
+    world.clock.ms += 1
+    await world.follow()
+    assert [("user" in asked) for asked in world.openmeet.asked] == [False, True]
+    assert (await world.state())["event games"]["members"] == {"bob": "speaker"}
 
 
 async def test_what_is_archived_loses_its_turn(api: Api, world: World) -> None:
