@@ -165,10 +165,10 @@ class Service:
             in_trouble=lambda: self._suspicion.suspect("homeserver"),
         )
         homeserver = Homeserver(api, config.appservice.id)
-        await self._start_reconciler(homeserver, session)
+        reconciler = await self._start_reconciler(homeserver, session)
         await self._start_pictures(homeserver)
         client = await self._start_delivery()
-        await self._start_provisioning(homeserver, client)
+        await self._start_provisioning(homeserver, client, reconciler)
         await self._start_lookups(client)
         watch = await self._start_intake(homeserver, client)
         await self._start_repair(session, watch)
@@ -182,12 +182,13 @@ class Service:
         self._health.draining()
         await self._parts.aclose()
 
-    async def _start_reconciler(self, homeserver: Homeserver, session: ClientSession) -> None:
+    async def _start_reconciler(self, homeserver: Homeserver, session: ClientSession) -> Reconciler:
         admin = build_admin(self._config, session)
         reconciler = build_reconciler(self._config, self._database, homeserver, self._wakeups, admin)
         await reconciler.start()
         self._parts.push_async_callback(reconciler.stop, DRAIN)
         self._run("gauges", self._keep_gauges(reconciler))
+        return reconciler
 
     async def _start_pictures(self, homeserver: Homeserver) -> None:
         client = await self._parts.enter_async_context(picture_client(self._config))
@@ -246,13 +247,15 @@ class Service:
             self._run("the bound of what waits", bounded)
         return client
 
-    async def _start_provisioning(self, homeserver: Homeserver, client: GuardedClient) -> None:
+    async def _start_provisioning(
+        self, homeserver: Homeserver, client: GuardedClient, reconciler: Reconciler
+    ) -> None:
         config = self._config
         idempotency = StoredIdempotency(self._database, now)
         sending = Sending(self._database, homeserver, asyncio.sleep, now)
         app = build_api(
             api_routes(
-                provisioning_parts(config, self._database, self._wakeups, client.post),
+                provisioning_parts(config, self._database, self._wakeups, client.post, reconciler.explain),
                 sending,
                 room_settings(config),
             ),

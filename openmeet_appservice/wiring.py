@@ -31,7 +31,7 @@ from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.batch import MAX_ITEMS
 from openmeet_appservice.provisioning.lookup import Asking, Lookup
-from openmeet_appservice.provisioning.parts import Parts, Post
+from openmeet_appservice.provisioning.parts import Explain, Parts, Post, explains_nothing
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
 from openmeet_appservice.provisioning.writes import MAX_WAIT
 from openmeet_appservice.reconciler.full_check import FullCheckSettings
@@ -272,7 +272,13 @@ def build_repair(
     )
 
 
-def provisioning_parts(config: Config, database: Database, wakeups: Wakeups, post: Post) -> Parts:
+def provisioning_parts(
+    config: Config,
+    database: Database,
+    wakeups: Wakeups,
+    post: Post,
+    explain: Explain = explains_nothing,
+) -> Parts:
     """Return what the provisioning API works with."""
     return Parts(
         database=database,
@@ -289,6 +295,7 @@ def provisioning_parts(config: Config, database: Database, wakeups: Wakeups, pos
         can_purge=config.homeserver.admin_token is not None,
         lookups=lookup_settings(config),
         lookup_secrets=lookup_secrets(config),
+        explain=explain,
     )
 
 
@@ -339,6 +346,7 @@ def api_document() -> dict[str, Any]:
         secrets=unused,
         check_url=str,
         post=unused,
+        explain=unused,
     )
     sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now)
     return build_document(api_routes(parts, sending, unused), ABOUT, webhooks=WEBHOOKS)

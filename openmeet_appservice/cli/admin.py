@@ -15,15 +15,17 @@ from openmeet_appservice.cli.output import DONE, add_command, add_group, configu
 from openmeet_appservice.cli.resync import add_resync
 from openmeet_appservice.cli.stored import all_tenants, require_tenant, with_database
 from openmeet_appservice.config import Config
+from openmeet_appservice.domain.explanation import Explanation
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.names import check_tenant_id, key
-from openmeet_appservice.homeserver import Homeserver, MatrixApi, open_session
+from openmeet_appservice.homeserver import Homeserver, MatrixApi, RetryPolicy, open_session
 from openmeet_appservice.outbound.signing import new_secret
 from openmeet_appservice.provisioning.states import entity_sync, room_on_matrix
 from openmeet_appservice.store import endpoints, entities, keys, tenants
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_row import Wanted
+from openmeet_appservice.store.entities import EntityView
 from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.keys import PLATFORM, ApiKey
 from openmeet_appservice.store.secretbox import SecretBox
@@ -66,8 +68,8 @@ def add_commands(commands: Any) -> None:
     commands_of_rooms = [
         add_command(room, name, run_room, summary, json=True)
         for name, run_room, summary in (
-            ("show", run_room_show, "show what is wanted and how far Synapse has followed"),
-            ("plan", run_room_plan, "show what would be done on Synapse, without doing it"),
+            ("show", run_room_show, "show what is wanted, what Synapse has, and how far it has followed"),
+            ("plan", run_room_plan, "show what would be done on Synapse and why, without doing it"),
         )
     ]
     for command in (*commands_of_rooms, add_resync(room)):
@@ -228,10 +230,16 @@ def _shown_key(held: ApiKey) -> dict[str, Any]:
 
 def run_room_show(asked: argparse.Namespace) -> int:
     """Carry out ``room show``."""
-    view = with_database(
-        configuration(asked),
-        lambda database: database.read(entities.view, key(asked.tenant), EntityKind(asked.kind), asked.slug),
-    )
+    config = configuration(asked)
+
+    async def look(database: Database) -> tuple[EntityView | None, dict[str, Any]]:
+        kind = EntityKind(asked.kind)
+        return (
+            await database.read(entities.view, key(asked.tenant), kind, asked.slug),
+            await _sides(config, database, asked),
+        )
+
+    view, sides = with_database(config, look)
     if view is None:
         raise errors.UsageError(f"Tenant {asked.tenant} has no {asked.kind} {asked.slug}.")
     shown = {
@@ -241,6 +249,7 @@ def run_room_show(asked: argparse.Namespace) -> int:
         "spec": dict(view.entity.spec),
         "matrix": room_on_matrix(view).model_dump(mode="json"),
         "sync": entity_sync(view).model_dump(mode="json"),
+        **sides,
     }
     if asked.json:
         print_json(shown)
@@ -258,22 +267,33 @@ def run_room_show(asked: argparse.Namespace) -> int:
 def run_room_plan(asked: argparse.Namespace) -> int:
     """Carry out ``room plan``."""
     config = configuration(asked)
-
-    async def explain(database: Database) -> Any:
-        session = open_session(wiring.USER_AGENT)
-        try:
-            api = MatrixApi(config.homeserver.url, config.appservice.as_tokens, session)
-            homeserver = Homeserver(api, config.appservice.id)
-            reconciler = wiring.build_reconciler(config, database, homeserver, Wakeups())
-            return await reconciler.explain(asked.tenant, EntityKind(asked.kind), asked.slug)
-        finally:
-            await session.close()
-
-    found = with_database(config, explain)
+    found = with_database(config, lambda database: _explain(config, database, asked))
     if found is None:
         raise errors.UsageError(f"Tenant {asked.tenant} has no {asked.kind} {asked.slug}.")
     if asked.json:
-        print_json(found.plan.to_json())
+        print_json(found.verdict.to_json())
     else:
-        print("\n".join(found.plan.describe()) or "Nothing: Synapse agrees with what is wanted.")
+        print("\n".join(found.verdict.describe()) or "Nothing: Synapse agrees with what is wanted.")
     return DONE
+
+
+async def _sides(config: Config, database: Database, asked: argparse.Namespace) -> dict[str, Any]:
+    """Return the room as it is wanted and as it is; why that is not known, where Synapse does not tell."""
+    try:
+        found = await _explain(config, database, asked)
+    except errors.HomeserverError as error:
+        return {"desired": None, "actual": None, "not_compared": str(error)}
+    return {} if found is None else {**found.sides(), "not_compared": None}
+
+
+async def _explain(config: Config, database: Database, asked: argparse.Namespace) -> Explanation | None:
+    session = open_session(wiring.USER_AGENT)
+    try:
+        # An admin waits for the answer, so one failure more tells as much as four.
+        retries = RetryPolicy(attempts=2, budget=20.0)
+        api = MatrixApi(config.homeserver.url, config.appservice.as_tokens, session, retries=retries)
+        homeserver = Homeserver(api, config.appservice.id)
+        reconciler = wiring.build_reconciler(config, database, homeserver, Wakeups())
+        return await reconciler.explain(asked.tenant, EntityKind(asked.kind), asked.slug)
+    finally:
+        await session.close()

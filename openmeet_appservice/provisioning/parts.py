@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from openmeet_appservice.domain.explanation import Explanation
+from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import Template
 from openmeet_appservice.domain.tenant_settings import LookupSettings
@@ -30,6 +32,13 @@ NO_LOOKUPS = LookupSettings(url=None, alias_timeout=3.0, timeout=15.0, resync_in
 """OpenMeet is not asked about anything."""
 
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[Answer | NoAnswer]]
+
+Explain = Callable[[str, EntityKind, str], Awaitable[Explanation | None]]
+"""Says what would be done for an event or group of a tenant; None where there is none of that slug."""
+
+
+async def explains_nothing(tenant: str, kind: EntityKind, slug: str) -> None:
+    """Say nothing of anything: where no reconciler is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class Parts:
         Whether rooms can be deleted for good.
     lookups, lookup_secrets
         How OpenMeet is asked about tenants that chose nothing themselves, and what signs that.
+    explain
+        Says what the reconciler would do.
     new_key, new_secret
         Make API keys and webhook secrets.
     """
@@ -78,6 +89,7 @@ class Parts:
     can_purge: bool = False
     lookups: LookupSettings = NO_LOOKUPS
     lookup_secrets: Sequence[str] = ()
+    explain: Explain = explains_nothing
     new_key: Callable[[Scope], str] = auth.new_key
     new_secret: Callable[[], str] = signing.new_secret
 

@@ -11,6 +11,7 @@ from openmeet_appservice.provisioning.kinds import EVENTS, GROUPS
 from openmeet_appservice.provisioning.life import LifeCycle
 from openmeet_appservice.provisioning.members import Members
 from openmeet_appservice.provisioning.parts import Parts
+from openmeet_appservice.provisioning.plans import Plans
 from openmeet_appservice.provisioning.resolve import Resolve
 from openmeet_appservice.provisioning.tenants import Tenants
 from openmeet_appservice.provisioning.users import Users
@@ -40,5 +41,6 @@ def routes(parts: Parts) -> list[Route]:
         entities = Entities(parts, kind)
         found += entities.routes()
         found += LifeCycle(entities).routes()
+        found += Plans(parts, kind).routes()
         found += Members(parts, kind).routes()
     return [*found, *batches(parts, found).routes()]

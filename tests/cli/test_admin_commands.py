@@ -214,6 +214,8 @@ def test_the_room_of_an_event(migrated: Cli) -> None:
     assert shown["spec"]["name"] == "Board games"
     assert shown["sync"]["phase"] == "pending"
     assert shown["matrix"]["room_id"] is None
+    assert (shown["desired"], shown["actual"]) == (None, None)
+    assert shown["not_compared"], "nobody answers for the homeserver"
     text = migrated("room", "show", "t1", "event", "BOARD-GAMES")
     assert text.code == 0
     assert "  name: Board games" in text.out

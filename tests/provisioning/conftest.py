@@ -14,6 +14,8 @@ from aiohttp.test_utils import TestClient
 from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
+from openmeet_appservice.domain.explanation import Explanation
+from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import Template
 from openmeet_appservice.domain.tenant_settings import LookupSettings
 from openmeet_appservice.outbound import client
@@ -189,6 +191,14 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> client.Ans
     return client.Answer(401 if url.endswith("/stranger") else 200, b"So be it.", {}, 0.012)
 
 
+async def _explain(tenant: str, kind: EntityKind, slug: str) -> Explanation | None:
+    """Return what tests have put there."""
+    return EXPLAINED.get((tenant, kind, slug))
+
+
+EXPLAINED: dict[tuple[str, EntityKind, str], Explanation] = {}
+"""What the reconciler says of each event and group, by tenant and slug."""
+
 POSTED: list[tuple[str, bytes, dict[str, str]]] = []
 """What was sent by tests of endpoints, the newest last."""
 
@@ -212,6 +222,7 @@ def parts(database: Database, clock: Clock) -> Parts:
             url="https://openmeet.test/lookup", alias_timeout=3.0, timeout=15.0, resync_interval=21600.0
         ),
         lookup_secrets=(LOOKUP_SECRET,),
+        explain=_explain,
     )
 
 
