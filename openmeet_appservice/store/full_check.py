@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, func, select, update
 from sqlalchemy.sql import ColumnElement
 
 from openmeet_appservice.store.bulk import insert_if_absent
+from openmeet_appservice.store.sync import poke
 from openmeet_appservice.store.tables import entities, rooms, service, sync
 
 TURN = "full_check_turn"
@@ -73,14 +74,14 @@ def take_turn(connection: Connection, *, now: int, gap: int) -> Turn:
         .with_for_update(of=sync, skip_locked=True)
     ).all()
     for row in waiting:
-        rests, due = row.archived_at is not None, row.room is not None and row.archived_at is None
-        values = {"compared_at": None if rests else now} | ({"due_at": now} if due else {})
+        rests = row.archived_at is not None
         connection.execute(
             update(sync)
             .where(sync.c.tenant == row.tenant, sync.c.subject == "entity", sync.c.ref == row.ref)
-            .values(values)
+            .values(compared_at=None if rests else now)
         )
-        if due:
+        if row.room is not None and not rests:
+            poke(connection, row.tenant, "entity", row.ref, now=now)
             return Turn(True, now + gap)
     return Turn(False, now + gap)
 

@@ -158,6 +158,14 @@ async def test_a_change_during_the_comparison_is_compared_again(world: Database)
     assert (await status(world, "e1")).due_at == NOW + 10 + SETTLE_MS
 
 
+async def test_a_change_shortly_before_the_lease_ends_is_compared_again(world: Database) -> None:
+    await world.write(sync.poke, "t1", "entity", "e1", now=NOW)
+    [lease] = await world.write(sync.claim_due, now=NOW, lease=SETTLE_MS // 2, limit=1)
+    await push(world, state("$1", "m.room.name"), now=NOW + 10)
+    await world.write(sync.finish, lease, observed=1)
+    assert (await status(world, "e1")).due_at == NOW + 10 + SETTLE_MS
+
+
 async def test_what_is_due_before_stays_so(world: Database) -> None:
     await world.write(sync.poke, "t1", "entity", "e1", now=NOW - 5)
     await push(world, state("$1", "m.room.name"))

@@ -102,6 +102,16 @@ async def test_each_has_its_turn_once_in_a_round(world: Database) -> None:
     assert seen == ["e1", "e2", "e3"] * 2
 
 
+async def test_who_waits_longest_is_first(world: Database) -> None:
+    def wait(connection: Connection) -> None:
+        connection.execute(update(sync_table).where(sync_table.c.ref == "e1").values(compared_at=50))
+        connection.execute(update(sync_table).where(sync_table.c.ref == "e3").values(compared_at=0))
+
+    await world.write(wait)
+    await turn(world, GAP)
+    assert await due(world) == {"e3"}
+
+
 async def test_no_turn_comes_before_its_time(world: Database) -> None:
     assert await turn(world, GAP) == Turn(True, 2 * GAP)
     assert await turn(world, 2 * GAP - 1) == Turn(False, 2 * GAP)
