@@ -128,6 +128,20 @@ async def test_fault_43_m_direct_is_the_puppets_own_and_merged(running: Service)
     assert await running.homeserver.account_data(BOT, "m.direct") is None
 
 
+async def test_fault_43_a_writer_that_is_overtaken_takes_nothing_away(running: Service) -> None:
+    """Its list is older than what another has written meanwhile for another room of the same user."""
+    ada, bob, cyd = (running.user_id(name) for name in ("ada", "bob", "cyd"))
+    gate = Gate()
+    running.proxy.fail("PUT", f"/user/{ada}/account_data", gate)
+    first = await running.put_direct("ada", "bob")
+    await asyncio.wait_for(gate.reached.wait(), 40)
+    second = await running.put_direct("ada", "cyd")
+    other_id = await is_whole(running, second, "ada", "cyd")
+    gate.opened.set()
+    room_id = await is_whole(running, first, "ada", "bob")
+    assert await chats(running, "ada") == {bob: [room_id], cyd: [other_id]}
+
+
 async def test_at_rest_nothing_is_written(running: Service) -> None:
     entity = await running.put_direct("ada", "bob")
     await is_whole(running, entity, "ada", "bob")
