@@ -113,6 +113,27 @@ async def test_the_same_on_postgresql(on_postgresql: Service) -> None:
     await _set_right(on_postgresql)
 
 
+@both_versions
+async def test_40_powers_that_others_gave_are_dropped(of_version: Service, version: str) -> None:
+    """OpenMeet's own service only ever adds to the map of users: who was there once keeps the power."""
+    service = of_version
+    event = await service.put("powers", who={"ada": "host", "bob": "moderator"})
+    await service.settled(event)
+    room_id = await service.room_id(event)
+    levels = (await service.state(room_id))["m.room.power_levels"]
+    more = {**levels, "users": {**levels["users"], "@gone:hs.test": 50}, "users_default": 50}
+    await service.homeserver.set_state(room_id, "m.room.power_levels", more)
+    writes(service)
+    await compared(service, event)
+    after = (await service.state(room_id))["m.room.power_levels"]
+    assert (after["users"], after["users_default"]) == (levels["users"], 0)
+    assert len(writes(service)) == 1
+    await service.put("powers", who={"ada": "host"})
+    await service.settled(event)
+    left = (await service.state(room_id))["m.room.power_levels"]["users"].keys() - {BOT}
+    assert left == {service.user_id("ada")}
+
+
 async def test_a_member_who_was_removed_is_let_in_again(running: Service) -> None:
     event = await running.put("club", who={"ada": "host", "bob": "participant"})
     await running.settled(event)
