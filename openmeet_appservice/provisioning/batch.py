@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from openmeet_appservice.errors import ApiError
+from openmeet_appservice.provisioning.direct import DirectWritten
 from openmeet_appservice.provisioning.items import Item, ItemKind, ItemWriter, Op, Terms, pointed
 from openmeet_appservice.provisioning.kinds import EventWritten, GroupWritten
 from openmeet_appservice.provisioning.members import MembersWritten
@@ -49,7 +50,7 @@ class ItemResult(AnswerModel):
     kind: ItemKind
     slug: str
     status: int = Field(description="That of the single request.")
-    resource: UserWritten | EventWritten | GroupWritten | MembersWritten | None = Field(
+    resource: UserWritten | EventWritten | GroupWritten | DirectWritten | MembersWritten | None = Field(
         default=None, description="The answer to the single request."
     )
     problem: Problem | None = Field(
@@ -84,7 +85,7 @@ class Batches:
                 path="/v1/tenants/{tenant}/batch",
                 handler=self.post,
                 operation="write_batch",
-                summary="Write up to 500 users, events, groups and lists of members",
+                summary="Write up to 500 users, events, groups, direct rooms and lists of members",
                 description="The items are done in their order, each in a transaction of its own and as the "
                 "request that it stands for would be. One that is refused stops no other, so the answer is "
                 "200 whatever came of them. Where the database goes away in between the answer is 503: "
@@ -127,7 +128,9 @@ def _result(item: Item, outcome: Response | ApiError, request_id: str) -> ItemRe
     if isinstance(outcome, ApiError):
         problem = _problem(outcome, request_id)
     else:
-        assert isinstance(outcome.body, UserWritten | EventWritten | GroupWritten | MembersWritten)
+        assert isinstance(
+            outcome.body, UserWritten | EventWritten | GroupWritten | DirectWritten | MembersWritten
+        )
         resource = outcome.body
     return ItemResult(
         op=item.op,

@@ -17,9 +17,11 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from openmeet_appservice.domain.adoption import former_alias
+from openmeet_appservice.domain.direct import JOINER
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.errors import ApiError, FieldError, Invalid, InvalidName, TooLarge
+from openmeet_appservice.provisioning.direct import Direct
 from openmeet_appservice.provisioning.entities import Entities
 from openmeet_appservice.provisioning.items import Item, ItemWriter, Terms, pointed
 from openmeet_appservice.provisioning.kinds import EVENTS, GROUPS
@@ -200,6 +202,7 @@ def _routes(parts: Parts) -> Iterable[Route]:
         yield from Entities(parts, kind).routes()
         yield from Members(parts, kind).routes()
     yield from Users(parts).routes()
+    yield from Direct(parts).routes()
 
 
 def _terms(parts: Parts, reading: Reading, item: ImportLine, number: int) -> Terms:
@@ -218,7 +221,8 @@ def _standing(connection: Connection, tenant_id: str, item: Item) -> str | None:
         user = users.find(connection, tenant, item.slug)
         return None if user is None or user.placeholder else user_etag(user)
     kind = EntityKind(item.kind.partition("_")[0])
-    found = entities.find(connection, tenant, kind, item.slug)
+    slug = JOINER.join(sorted(item.slug.split(JOINER), key=key)) if kind is EntityKind.DIRECT else item.slug
+    found = entities.find(connection, tenant, kind, slug)
     if found is None or found.archived_at is not None:
         return None
     return f"{entity_etag(found)} {members_etag(found)}"

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field, JsonValue
 from pydantic_core import to_json
 
+from openmeet_appservice.domain.direct import JOINER
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.errors import ApiError, BadRequest, DatabaseUnavailable, FieldError, Invalid
 from openmeet_appservice.web.models import ApiModel
@@ -22,7 +23,7 @@ from openmeet_appservice.web.routes import PATH_PARAMETERS, Caller, PathParamete
 from openmeet_appservice.web.validation import check_path, parse_body
 
 Op = Literal["put", "patch", "delete"]
-ItemKind = Literal["user", "event", "group", "event_members", "group_members"]
+ItemKind = Literal["user", "event", "group", "direct", "event_members", "group_members"]
 
 _TENANT = "/v1/tenants/{tenant}"
 _PATHS: Final[Mapping[str, str]] = MappingProxyType(
@@ -30,6 +31,7 @@ _PATHS: Final[Mapping[str, str]] = MappingProxyType(
         "user": f"{_TENANT}/users/{{user}}",
         "event": f"{_TENANT}/events/{{event}}",
         "group": f"{_TENANT}/groups/{{group}}",
+        "direct": f"{_TENANT}/direct/{{user_a}}/{{user_b}}",
         "event_members": f"{_TENANT}/events/{{event}}/members",
         "group_members": f"{_TENANT}/groups/{{group}}/members",
     }
@@ -42,7 +44,11 @@ class Item(ApiModel):
 
     op: Op
     kind: ItemKind = Field(description="What is written. `event_members`: the members of that event.")
-    slug: str = Field(max_length=1024, examples=["board-games-k3v9ab"])
+    slug: str = Field(
+        max_length=1024,
+        description="Of a direct room the slugs of both users, in either order, joined by `~`.",
+        examples=["board-games-k3v9ab"],
+    )
     spec: dict[str, JsonValue] | None = Field(
         default=None,
         description="The body that the same request has by itself; of `put` the whole, of `patch` a merge "
@@ -109,8 +115,7 @@ class ItemWriter:
         if route is None:
             fault = FieldError("/op", "unknown_operation", f"There is no {item.op} of {item.kind}.")
             raise Invalid(errors=[fault])
-        _, name = route.parameters
-        path = {"tenant": terms.tenant, name: item.slug}
+        path = _path(route, item, terms.tenant)
         check_path(path, self._parameters)
         return await route.handler(
             Request(
@@ -134,6 +139,14 @@ def _pointer(pointer: str) -> str:
     if pointer.startswith("?") or pointer == "/op":
         return pointer
     return "/spec" + pointer
+
+
+def _path(route: Route, item: Item, tenant: str) -> dict[str, str]:
+    names = route.parameters[1:]
+    slugs = item.slug.split(JOINER) if item.kind == "direct" else [item.slug]
+    if len(slugs) != len(names):
+        raise Invalid(errors=[FieldError("path", "invalid_value", "slug: must be two users joined by ~")])
+    return {"tenant": tenant, **dict(zip(names, slugs, strict=True))}
 
 
 def _query(route: Route, terms: Terms) -> BaseModel | None:

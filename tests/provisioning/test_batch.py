@@ -41,6 +41,7 @@ STORY: list[dict[str, Any]] = [
         "spec": {"upsert": [{"user": "ada", "role": "owner"}]},
     },
     {"op": "patch", "kind": "event", "slug": "games", "spec": {"topic": "Dice", "name": "Board Games"}},
+    {"op": "put", "kind": "direct", "slug": "bob~ada", "spec": {}},
     {"op": "patch", "kind": "user", "slug": "ADA", "spec": {"display_name": "Ada L."}},
     {"op": "put", "kind": "event", "slug": "old", "spec": EVENT},
     {"op": "delete", "kind": "event", "slug": "old"},
@@ -63,7 +64,8 @@ def codes(answer: Answer) -> list[str | None]:
 async def state(api: Api) -> list[Any]:
     """What OpenMeet can read, without ids of ours."""
     found: list[Any] = []
-    for path in ("/users/ada", "/users/bob", "/groups/chess", "/events/games", "/events/old"):
+    paths = ("/users/ada", "/users/bob", "/groups/chess", "/events/games", "/events/old", "/direct/ada/bob")
+    for path in paths:
         read = (await api.get(f"/tenants/t1{path}")).json
         found.append((read["slug"], read["spec"], read["sync"]["phase"], read.get("placeholder")))
     for path in ("/events/games", "/groups/chess"):
@@ -74,7 +76,7 @@ async def state(api: Api) -> list[Any]:
 
 async def test_every_kind_in_order(api: Api) -> None:
     answer = await send(api, STORY)
-    assert statuses(answer) == [202, 202, 202, 202, 202, 202, 202, 202, 202]
+    assert statuses(answer) == [202] * len(STORY)
     items = answer.json["items"]
     assert [(one["op"], one["kind"], one["slug"]) for one in items] == [
         (one["op"], one["kind"], one["slug"]) for one in STORY
@@ -83,10 +85,10 @@ async def test_every_kind_in_order(api: Api) -> None:
     assert items[3]["resource"]["added"] == 2
     assert items[5]["resource"]["spec"]["topic"] == "Dice"
     assert (await api.get("/tenants/t1/users/ada")).json["spec"]["display_name"] == "Ada L."
-    assert {one["user"] for one in (await state(api))[5]} == {"ada", "bob"}
+    assert {one["user"] for one in (await state(api))[6]} == {"ada", "bob"}
     await api.settle()
     assert (await api.get("/tenants/t1/events/old")).json["sync"]["phase"] == "archived"
-    assert statuses(await send(api, STORY[5:7])) == [200, 200]
+    assert statuses(await send(api, STORY[5:8])) == [200, 200, 200]
 
 
 async def test_an_item_gets_what_the_single_request_gets(api: Api) -> None:
@@ -125,6 +127,9 @@ async def test_an_item_gets_what_the_single_request_gets(api: Api) -> None:
             },
         ),
         ("DELETE", "/events/none", None, {"op": "delete", "kind": "event", "slug": "none"}),
+        ("PUT", "/direct/ada/bob", {}, {"op": "put", "kind": "direct", "slug": "ada~bob", "spec": {}}),
+        ("DELETE", "/direct/ada/eve", None, {"op": "delete", "kind": "direct", "slug": "eve~ada"}),
+        ("PUT", "/direct/ada/ADA", {}, {"op": "put", "kind": "direct", "slug": "ada~ADA", "spec": {}}),
     ]
     for method, path, body, item in singles:
         single = await api.call(method, f"/tenants/t1{path}", body)
@@ -154,9 +159,11 @@ async def test_one_refused_item_stops_no_other(api: Api) -> None:
         {"op": "patch", "kind": "event", "slug": "games", "spec": {"password_hash": "x"}},
         {"op": "put", "kind": "user", "slug": "ada", "spec": {"display_name": "A", "external_id": "1"}},
         {"op": "put", "kind": "user", "slug": "ada", "spec": {"display_name": "A", "external_id": "2"}},
+        {"op": "put", "kind": "direct", "slug": "ada", "spec": {}},
+        {"op": "put", "kind": "direct", "slug": "ada~bob~eve", "spec": {}},
     ]
     answer = await send(api, items)
-    assert statuses(answer) == [202, 422, 422, 400, 422, 404, 202, 422, 202, 409]
+    assert statuses(answer) == [202, 422, 422, 400, 422, 404, 202, 422, 202, 409, 422, 422]
     assert codes(answer) == [
         None,
         "invalid",
@@ -168,6 +175,8 @@ async def test_one_refused_item_stops_no_other(api: Api) -> None:
         "invalid",
         None,
         "external_id_mismatch",
+        "invalid",
+        "invalid",
     ]
     assert answer.json["items"][2]["problem"]["errors"][0]["pointer"] == "/spec"
     assert answer.json["items"][4]["problem"]["errors"][0]["pointer"] == "/op"
@@ -315,6 +324,6 @@ def test_every_kind_has_its_routes(api: Api) -> None:
     served = {(route.method, route.path) for route in api.routes}
     for kind, path in _PATHS.items():
         assert ("PUT", path) in served, kind
-        assert ("PATCH", path) in served, kind
+        assert ("PATCH" if kind != "direct" else "DELETE", path) in served, kind
     (route,) = batches(api.parts, api.routes).routes()
     assert route.takes_idempotency_key

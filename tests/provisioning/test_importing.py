@@ -68,6 +68,7 @@ async def test_what_a_file_says_is_what_a_batch_says(api: Api, tmp_path: Path) -
         "event created": 2,
         "event changed": 1,
         "event archived": 1,
+        "direct created": 1,
         "event_members changed": 1,
         "group_members changed": 1,
     }
@@ -117,6 +118,8 @@ BAD: list[tuple[Any, str]] = [
     ({"op": "put", "kind": "event", "slug": "x", "spec": EVENT, "as_of": "now"}, "invalid"),
     ({"op": "put", "kind": "event", "slug": "x", "spec": EVENT, "as_of": "2027-01-01T00:00:00Z"}, "invalid"),
     ({"op": "delete", "kind": "user", "slug": "ada"}, "invalid"),
+    ({"op": "put", "kind": "direct", "slug": "ada", "spec": {}}, "invalid"),
+    ({"op": "put", "kind": "direct", "slug": "~~", "spec": {}}, "invalid"),
 ]
 
 
@@ -229,8 +232,8 @@ async def test_killed_anywhere_it_goes_on_where_it_was(
     monkeypatch.setattr(importing, "LINES", 3)
     lines: list[Any] = [
         *STORY,
-        {**STORY[7], "op": "patch", "spec": {"name": "Gone"}},
-        *STORY[7:9],
+        {**STORY[8], "op": "patch", "spec": {"name": "Gone"}},
+        *STORY[8:10],
         b"{",
         *STORY[:2],
     ]
@@ -250,7 +253,7 @@ async def test_killed_anywhere_it_goes_on_where_it_was(
     assert done == sorted(set(done))
     assert last.line == len(lines)
     assert sum(last.counts.values()) == len(lines)
-    assert await refusals(api.parts, reading) == [(10, "archived"), (13, "not_json")]
+    assert await refusals(api.parts, reading) == [(11, "archived"), (14, "not_json")]
     # Deleted and made again in the file: once each, so there are exactly two that are archived.
     assert await api.database.read(_archived) == 2
 
