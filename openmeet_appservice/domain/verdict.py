@@ -289,7 +289,8 @@ def _said(desired: DesiredRoom) -> dict[str, str]:
     values: dict[Field, object] = {
         Field.NAME: desired.name,
         Field.TOPIC: desired.topic,
-        Field.ALIASES: desired.alias,
+        Field.AVATAR: desired.avatar,
+        Field.ALIASES: (desired.alias, desired.alternatives),
         Field.JOIN_RULE: desired.join_rule,
         Field.POWER_LEVELS: (levels, desired.private),
         Field.HISTORY: None,

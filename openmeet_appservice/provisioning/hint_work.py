@@ -102,7 +102,16 @@ class HintWork:
         if isinstance(outcome, Absent):
             return await absent()
         assert isinstance(outcome, Found)
-        done = await write(lookup_writes.follow, self.parts, topic, outcome, known, began=began, now=now)
+        done = await write(
+            lookup_writes.follow,
+            self.parts,
+            topic,
+            outcome,
+            known,
+            previous=hint.previous_slug,
+            began=began,
+            now=now,
+        )
         if done.result is Result.ANOTHER:
             # The one that is known here is not there any more; what has its name now comes after it.
             done = await absent()

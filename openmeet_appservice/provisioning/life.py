@@ -106,6 +106,7 @@ class LifeCycle:
         parts, place = self.entities.parts, self.entities.kind.place(request)
         write = write_of(parts, request)
         done = await parts.database.write(life_writes.resync, place, write)
+        parts.wakeups.wake("pictures")
         return await self.entities.answered(request, write, done)
 
     async def recreate(self, request: Request) -> Response:

@@ -18,7 +18,7 @@ from openmeet_appservice.provisioning.entity_writes import Done, Place, live
 from openmeet_appservice.provisioning.parts import Parts, is_older, newest, require_tenant
 from openmeet_appservice.provisioning.states import entity_etag
 from openmeet_appservice.provisioning.writes import Write
-from openmeet_appservice.store import entities, rooms
+from openmeet_appservice.store import entities, pictures, rooms
 from openmeet_appservice.store.entities import Entity, Removals
 from openmeet_appservice.web.conditional import check_if_match
 
@@ -103,6 +103,8 @@ def recreate(connection: Connection, place: Place, encrypted: bool | None, write
 def resync(connection: Connection, place: Place, write: Write) -> Done:
     """Have the entity's room, or that of an archived one, compared again from a fresh reading.
 
+    Its picture is asked for again as well: it may be another one by now.
+
     ``confirmed`` also confirms what removal of many people is held.
     """
     tenant = require_tenant(connection, place.tenant)
@@ -113,6 +115,7 @@ def resync(connection: Connection, place: Place, write: Write) -> Done:
         return Done(found.ref, superseded=True)
     removals = Removals.CONFIRMED if write.confirmed else Removals.FEW
     entities.touch(connection, found, removals, now=write.now)
+    pictures.recheck(connection, tenant.tenant, "entity", found.ref, now=write.now)
     return Done(found.ref, touched=True)
 
 

@@ -10,16 +10,16 @@ Plain functions of a connection, one transaction each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from sqlalchemy import Connection
 
 from openmeet_appservice.domain.kinds import EntityKind
 from openmeet_appservice.domain.names import key
-from openmeet_appservice.provisioning import entity_writes
+from openmeet_appservice.provisioning import entity_writes, life_writes
 from openmeet_appservice.provisioning.entities import wanted_spec
-from openmeet_appservice.provisioning.entity_writes import Place
+from openmeet_appservice.provisioning.entity_writes import Place, Spec
 from openmeet_appservice.provisioning.lookup import Found
 from openmeet_appservice.provisioning.parts import Parts
 from openmeet_appservice.provisioning.specs import UserSpec
@@ -112,7 +112,15 @@ def before(connection: Connection, topic: Topic) -> Before | None:
 
 
 def follow(
-    connection: Connection, parts: Parts, topic: Topic, found: Found, known: Before, *, began: int, now: int
+    connection: Connection,
+    parts: Parts,
+    topic: Topic,
+    found: Found,
+    known: Before,
+    *,
+    previous: str | None = None,
+    began: int,
+    now: int,
 ) -> Followed:
     """Make what OpenMeet answered about an event or group what is wanted.
 
@@ -120,6 +128,8 @@ def follow(
     ----------
     known
         How it was when the question was begun.
+    previous
+        What it was called before, as a hint said.
     began
         When that was (milliseconds since the epoch).
 
@@ -139,6 +149,8 @@ def follow(
         return Followed(Result.ANOTHER)
     was_held = live is not None and gone.forget(connection, live)
     write = Write(now=now, as_of=began, if_match=None)
+    if live is None and previous is not None:
+        _rename(connection, parts, replace(place, slug=previous), topic.slug, spec, write)
     whole = found.members if topic.user is None else None
     done = entity_writes.put(connection, parts, place, spec, whole, write)
     touched, outdated = done.touched, done.superseded or done.members_superseded
@@ -215,6 +227,15 @@ def _has_changed(connection: Connection, entity: Entity | None, topic: Topic, kn
         known.revision,
         known.members_revision,
     )
+
+
+def _rename(connection: Connection, parts: Parts, before: Place, slug: str, spec: Spec, write: Write) -> None:
+    """Let what is called *before* here, if it is the same, keep its room under the new name."""
+    known = entities.find(connection, before.tenant, before.kind, before.slug, lock=True)
+    if known is None or known.archived_at is not None:
+        return
+    if not _is_another(known.external_id, spec.external_id):
+        life_writes.rename(connection, parts, before, slug, write)
 
 
 def _is_another(known: str | None, given: str | None) -> bool:

@@ -36,6 +36,7 @@ COMMANDS = {
     "room show": {"--config", "--json"},
     "room plan": {"--config", "--json"},
     "room resync": {"--config", "--json", "--confirm-removals", "--wait"},
+    "import": {"--config", "--json", "--tenant", "--as-of", "--confirm-removals", "--dry-run"},
     "adopt": {"--config", "--json", "--tenant", "--dry-run", "--enforce"},
     "delivery stats": {"--config", "--json", "--tenant"},
     "delivery dead-letters": {"--config", "--json", "--tenant", "--limit"},
@@ -104,7 +105,7 @@ def test_general_help_and_version(cli_in: Cli) -> None:
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("init", "dev")])
 def test_without_a_configuration_every_command_says_so(cli_in: Cli, command: str) -> None:
-    words = {"tenant add": ["t1"], "tenant show": ["t1"], "keys revoke": ["k"]}.get(command, [])
+    words = {"tenant add": ["t1"], "tenant show": ["t1"], "keys revoke": ["k"], "import": ["f"]}.get(command, [])
     if command.startswith("room"):
         words = ["t1", "event", "e1"]
     if command.startswith("delivery") and command != "delivery stats":

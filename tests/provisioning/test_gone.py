@@ -184,14 +184,38 @@ async def test_what_is_not_in_use_here_is_not_missed(api: Api, world: World) -> 
     assert (await world.waiting(), await world.turns()) == (0, {})
 
 
-async def test_a_renamed_one_has_both_its_names_looked_up(api: Api, world: World) -> None:
+async def test_what_was_renamed_stays_itself(api: Api, world: World) -> None:
+    body = {**SPEC, "external_id": "01", "members": [member("ada", "member")]}
+    before = (await api.put("/tenants/t1/groups/chess", body)).json
+    world.openmeet.things["group", "chess-club"] = {"spec": {**SPEC, "name": "New", "external_id": "01"}}
+    changes = [{"kind": "group", "slug": "chess-club", "previous_slug": "chess"}]
+    for _ in range(2):
+        # Twice does no harm.
+        await api.post("/tenants/t1/changes", {"changes": changes})
+        await world.follow()
+    state = await world.state()
+    assert set(state) == {"group chess-club"}
+    assert state["group chess-club"]["members"] == {"ada": "member"}
+    after = (await api.get("/tenants/t1/groups/chess-club")).json
+    assert after["etag"].partition(".")[0] == before["etag"].partition(".")[0]
+    assert after["spec"]["name"] == "New"
+    assert await world.waiting() == 0
+
+
+async def test_another_thing_does_not_become_what_a_hint_calls_its_former_name(
+    api: Api, world: World
+) -> None:
     await api.put("/tenants/t1/groups/chess", {**SPEC, "external_id": "01"})
-    world.openmeet.things["group", "chess-club"] = {"spec": {**SPEC, "external_id": "01"}}
+    world.openmeet.things["group", "chess"] = {"spec": {**SPEC, "external_id": "01"}}
+    world.openmeet.things["group", "chess-club"] = {"spec": {**SPEC, "external_id": "02"}}
     changes = [{"kind": "group", "slug": "chess-club", "previous_slug": "chess"}]
     await api.post("/tenants/t1/changes", {"changes": changes})
     await world.follow()
-    assert set(await world.state()) == {"group chess-club"}
-    assert await world.waiting() == 0
+    state = await world.state()
+    assert {slug: one["external_id"] for slug, one in state.items()} == {
+        "group chess": "01",
+        "group chess-club": "02",
+    }
 
 
 async def test_a_404_that_is_older_than_a_write_counts_for_nothing(api: Api, world: World) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 
 from openmeet_appservice.domain.kinds import EntityKind
-from openmeet_appservice.store import entities, sync
+from openmeet_appservice.store import entities, pictures, sync
+from openmeet_appservice.store.tables import pictures as picture_rows
 
 from .conftest import Api
 
@@ -26,6 +27,23 @@ async def test_a_settled_room_is_compared_again(api: Api) -> None:
     while await api.settle() == 0:
         await asyncio.sleep(0.01)
     assert ((await waiting).status, (await waiting).json["sync"]["phase"]) == (200, "ready")
+
+
+async def test_the_picture_is_asked_for_again(api: Api) -> None:
+    await api.put(EVENT, {**SPEC, "image_url": "https://pictures.test/games.png"})
+    found = await api.database.read(entities.find, "t1", EntityKind.EVENT, "games")
+    assert found is not None
+
+    def fetched(connection: Connection) -> None:
+        pictures.use(connection, "t1", "entity", found.ref, "https://pictures.test/games.png", now=1)
+        connection.execute(update(picture_rows).values(due_at=None))
+
+    def due(connection: Connection) -> list[int | None]:
+        return list(connection.execute(select(picture_rows.c.due_at)).scalars())
+
+    await api.database.write(fetched)
+    await api.post(f"{EVENT}/resync", None)
+    assert all(await api.database.read(due))
 
 
 async def test_it_confirms_removals_that_are_held(api: Api) -> None:

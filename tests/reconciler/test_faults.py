@@ -522,5 +522,5 @@ def _steal(connection: Connection, ref: str) -> sync.Lease:
 
 
 def _break(connection: Connection, ref: str) -> None:
-    connection.execute(update(entities).where(entities.c.id == ref).values(spec="{}"))
+    connection.execute(update(entities).where(entities.c.id == ref).values(spec='{"status": "unheard of"}'))
     sync.touch(connection, TENANT, "entity", ref, now=1)
