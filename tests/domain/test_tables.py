@@ -104,7 +104,7 @@ def test_inside(row: Mapping[str, Any]) -> None:
         "alias": room.alias is not None,
     } == row["room"]
     outsider = row["outsider"]
-    assert outsider["finds"] == room.listed
+    assert outsider["finds"] == (room.listed and room.join_rule == "public")
     assert outsider["resolves"] == (room.alias is not None)
     assert outsider["enters"] == (room.join_rule == "public")
     assert row["admin"]["invites"] == (not room.private)
