@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from openmeet_appservice.errors import DatabaseUnavailable
 from openmeet_appservice.store.database import Database
-
-from .virtual_time import VirtualLoop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,9 +66,7 @@ class LivingDatabase(Database):
         if fails and not self.fails_late:
             raise DatabaseUnavailable("the database is away")
         await asyncio.sleep(0)
-        loop: Any = asyncio.get_running_loop()
-        with loop.outside() if isinstance(loop, VirtualLoop) else nullcontext():
-            result = await self._database.write(do, *args, **kwargs)
+        result = await self._database.write(do, *args, **kwargs)
         await asyncio.sleep(0)
         self._life.step()
         if fails:

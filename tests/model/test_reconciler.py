@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import pprint
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from openmeet_appservice.store.database import Database
+from openmeet_appservice.store import schema
+from openmeet_appservice.store.database import Database, open_database
 
 from .inline_database import InlineDatabase
 from .on_the_model import OnTheModel
 from .program import Step, draw, shorten
-from .virtual_time import VirtualLoop
+from .virtual_time import VirtualLoop, WaitedFor
 
 Play = Callable[[int, Sequence[Step]], None]
 
@@ -69,8 +72,25 @@ def on_sqlite(loop: VirtualLoop) -> Play:
     return player(loop, open_empty)
 
 
+@pytest.fixture
+def on_sqlite_files(loop: VirtualLoop, tmp_path: Path) -> Play:
+    """Plays a run on SQLite as the service has it, on a disk and in threads of its own."""
+    names = itertools.count(1)
+
+    async def open_empty() -> Database:
+        database = WaitedFor(open_database(f"sqlite:///{tmp_path / f'{next(names)}.db'}"), loop)
+        await database.write(schema.migrate)
+        return database
+
+    return player(loop, open_empty)
+
+
 def test_every_room_comes_right(on_sqlite: Play) -> None:
     search(range(120), 20, on_sqlite)
+
+
+def test_every_room_comes_right_on_sqlite_files(on_sqlite_files: Play) -> None:
+    search(range(400, 404), 20, on_sqlite_files)
 
 
 @pytest.mark.parametrize("visibility", ["public", "private"])

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from openmeet_appservice.store.database import Database
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -47,3 +55,28 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise RuntimeError("everything waits for something that never happens")
         self.seconds += timeout
         return []
+
+
+class WaitedFor(Database):
+    """A database beside the loop, which takes real time. What was begun is ended, whoever is cancelled."""
+
+    def __init__(self, database: Database, loop: VirtualLoop) -> None:
+        self._database = database
+        self._loop = loop
+        self.dialect = database.dialect
+
+    async def write(
+        self, do: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async def outside() -> T:
+            with self._loop.outside():
+                return await self._database.write(do, *args, **kwargs)
+
+        return await asyncio.shield(asyncio.ensure_future(outside()))
+
+    async def read(self, do: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.write(do, *args, **kwargs)
+
+    async def close(self) -> None:
+        with self._loop.outside():
+            await self._database.close()
