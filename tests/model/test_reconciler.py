@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from openmeet_appservice.store import schema
 from openmeet_appservice.store.database import Database, open_database
+from openmeet_appservice.store.tables import metadata
 
 from .inline_database import InlineDatabase
 from .on_the_model import OnTheModel
@@ -85,12 +87,30 @@ def on_sqlite_files(loop: VirtualLoop, tmp_path: Path) -> Play:
     return player(loop, open_empty)
 
 
+@pytest.fixture
+def on_postgresql(loop: VirtualLoop, reused_postgresql: str) -> Play:
+    """Plays a run on one PostgreSQL database that is emptied each time."""
+    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+
+    async def open_empty() -> Database:
+        database = WaitedFor(open_database(reused_postgresql), loop)
+        empty = text(f"TRUNCATE {names} RESTART IDENTITY")
+        await database.write(lambda connection: connection.execute(empty))
+        return database
+
+    return player(loop, open_empty)
+
+
 def test_every_room_comes_right(on_sqlite: Play) -> None:
     search(range(120), 20, on_sqlite)
 
 
 def test_every_room_comes_right_on_sqlite_files(on_sqlite_files: Play) -> None:
     search(range(400, 404), 20, on_sqlite_files)
+
+
+def test_every_room_comes_right_on_postgresql(on_postgresql: Play) -> None:
+    search(range(500, 506), 25, on_postgresql)
 
 
 @pytest.mark.parametrize("visibility", ["public", "private"])
