@@ -65,7 +65,7 @@ class Run:
         self.wishes: dict[tuple[str, str], Wish] = {}
         self.archived: list[Wish] = []
         self.names: dict[str, str] = {}
-        self.meddled = False
+        self.unnoticed = False
 
     # -- what the classes below say
 
@@ -192,6 +192,8 @@ class Run:
         self, place: tuple[str, str], who: str | None, kind: str, number: int, seconds: float
     ) -> None:
         """Somebody with the power, or with the bot's token, changes the room."""
+        # What the bot does is taken for the service's own work.
+        self.unnoticed |= who is None
 
         async def change(homeserver: Homeserver, room_id: str) -> None:
             content = STATES[kind][number]
@@ -229,6 +231,7 @@ class Run:
 
     async def change_directory(self, place: tuple[str, str], what: str, seconds: float) -> None:
         """Somebody with the bot's token changes where the room is found."""
+        self.unnoticed = True
 
         async def change(homeserver: Homeserver, room_id: str) -> None:
             alias = self.wishes[place].alias
@@ -261,7 +264,6 @@ class Run:
     ) -> None:
         if (wish := self.wishes.get(place)) is not None:
             _, room = await self._entity(wish)
-            self.meddled = True
             # The room has its rules for people too, and perhaps it is not there.
             with contextlib.suppress(HomeserverError):
                 await do(self.eyes(), "!nowhere" if room is None else room.room_id)
@@ -327,7 +329,7 @@ class Run:
             process.database.fails_in = -1
             process.life.steps_left = None
         await self.stack.renew()
-        if self.meddled:
+        if self.unnoticed or self.stack.outbox.has_lost:
             await self._compare_all()
         standing = await self._come_to_rest()
         for wish in [*self.wishes.values(), *self.archived]:

@@ -63,6 +63,7 @@ class Outbox:
     held: bool = False
     something: asyncio.Event = field(default_factory=asyncio.Event)
     never_told: set[str] = field(default_factory=set)
+    has_lost: bool = False
 
     def append(self, event: dict[str, Any]) -> None:
         """Take one more."""
@@ -76,6 +77,7 @@ class Outbox:
     def lose(self) -> None:
         """Forget what was to be pushed."""
         self.never_told |= {event["room_id"] for event in self.events if event["type"] == "m.room.create"}
+        self.has_lost |= bool(self.events)
         self.events.clear()
 
 
