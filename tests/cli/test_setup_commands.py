@@ -105,7 +105,9 @@ def test_general_help_and_version(cli_in: Cli) -> None:
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("init", "dev")])
 def test_without_a_configuration_every_command_says_so(cli_in: Cli, command: str) -> None:
-    words = {"tenant add": ["t1"], "tenant show": ["t1"], "keys revoke": ["k"], "import": ["f"]}.get(command, [])
+    words = {"tenant add": ["t1"], "tenant show": ["t1"], "keys revoke": ["k"], "import": ["f"]}.get(
+        command, []
+    )
     if command.startswith("room"):
         words = ["t1", "event", "e1"]
     if command.startswith("delivery") and command != "delivery stats":
