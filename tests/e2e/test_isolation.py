@@ -9,19 +9,31 @@ import pytest
 from .conftest import Stage
 from .openmeet import OpenMeet, event
 
-NAMES = {"user": "ada", "event": "games", "group": "chess", "name": "main", "key_id": ""}
+NAMES = {
+    "user": "ada",
+    "user_a": "ada",
+    "user_b": "bob",
+    "event": "games",
+    "group": "chess",
+    "name": "main",
+    "key_id": "",
+}
 ANYBODYS = {"/v1/whoami", "/v1/capabilities", "/v1/openapi.json"}
 BODIES: dict[str, Any] = {
     "/users/{user}": {"display_name": "Intruder"},
     "/events/{event}": event("Intruded", {"ada": "host"}),
     "/groups/{group}": event("Intruded", {"ada": "owner"}),
+    "/direct/{user_a}/{user_b}": {},
+    "/changes": {"changes": [{"kind": "event", "slug": "games"}]},
+    "/rename": {"slug": "intruded"},
+    "/recreate": {},
     "/members": {"members": []},
     "/members/{user}": {"role": "moderator"},
     "/webhooks/{name}": {"url": "http://127.0.0.1:9/stolen"},
     "/rotate-secret": {},
     "/replay": {"only": "all"},
     "/redrive": {},
-    **dict.fromkeys(("/retire-secret", "/test", "/pause", "/resume")),
+    **dict.fromkeys(("/retire-secret", "/test", "/pause", "/resume", "/resync")),
     "/messages": {"sender": "ada", "body": "Not mine"},
     "/keys": {"name": "mine"},
     "/batch": {"items": []},
@@ -48,15 +60,25 @@ def is_administration(path: str) -> bool:
 async def furnish(openmeet: OpenMeet) -> None:
     """Give the tenant one of everything."""
     await openmeet.user("ada")
+    await openmeet.user("bob")
     await openmeet.put("/events/games", event("Games", {"ada": "host"}))
     await openmeet.put("/groups/chess", event("Chess", {"ada": "owner"}))
-    for path in ("/users/ada", "/events/games", "/groups/chess"):
+    await openmeet.put("/direct/ada/bob", {})
+    for path in ("/users/ada", "/events/games", "/groups/chess", "/direct/ada/bob"):
         await openmeet.ready(path)
 
 
 async def belongings(openmeet: OpenMeet) -> list[Any]:
     """Return everything the tenant has, as its own key sees it."""
-    paths = ("users", "events", "groups", "webhooks", "events/games/members", "groups/chess/members")
+    paths = (
+        "users",
+        "events",
+        "groups",
+        "direct",
+        "webhooks",
+        "events/games/members",
+        "groups/chess/members",
+    )
     return [await openmeet.get(f"/{path}") for path in paths]
 
 
