@@ -27,7 +27,7 @@ from openmeet_appservice.config.values import (
 from openmeet_appservice.domain.addresses import Address
 from openmeet_appservice.domain.drift import Bans, Drift
 from openmeet_appservice.domain.invitations import InvitationPolicy
-from openmeet_appservice.domain.kinds import Access, AttendeeStatus
+from openmeet_appservice.domain.kinds import Access, AttendeeStatus, JoinPolicy
 from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
 
 Level = Annotated[int, Field(strict=True, ge=0, le=100)]
@@ -200,6 +200,8 @@ class RoomsConfig(Section):
     encrypted: Annotated[bool, Field(strict=True)] = False
     topic: Annotated[str, Field(max_length=10_000), AfterValidator(check_template)] = DEFAULT_TEMPLATE
     access: Access = Access.MEMBERS
+    join: JoinPolicy = JoinPolicy.AUTO
+    join_auto_limit: Annotated[int, Field(strict=True, ge=0)] = 50
     power_levels: PowerLevels = PowerLevels()
     chat_statuses: Annotated[
         tuple[AttendeeStatus, ...], AfterValidator(_some), AfterValidator(_each_once)

@@ -40,6 +40,14 @@ class Access(StrEnum):
     ANYONE = "anyone"
 
 
+class JoinPolicy(StrEnum):
+    """Which of those who belong into a room join it at once; see `entitlement.all_join`."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    LAZY = "lazy"
+
+
 class AttendeeStatus(StrEnum):
     """What somebody answered to an event, or was answered. Group members have none."""
 

@@ -86,6 +86,11 @@ def entitled_levels(desired: DesiredRoom) -> dict[str, int]:
     return levels
 
 
+def comers(desired: DesiredRoom) -> frozenset[str]:
+    """Those who join at once."""
+    return frozenset(member.user_id for member in desired.members if member.joins)
+
+
 def listed_now(actual: ActualRoom) -> dict[str, int]:
     """The power levels that the room lists now."""
     users = actual.content("m.room.power_levels").get("users")
@@ -143,7 +148,11 @@ def _held(desired: DesiredRoom, actual: ActualRoom, leaving: tuple[str, ...]) ->
 def _arrivals(
     desired: DesiredRoom, actual: ActualRoom, entitled: Mapping[str, int]
 ) -> tuple[tuple[Action, ...], tuple[Note, ...]]:
-    """Invitations and joins, the mightiest first, so that a room has its hosts before its guests."""
+    """Invitations and joins, the mightiest first, so that a room has its hosts before its guests.
+
+    Who does not join at once does so when invited by somebody: that is being asked for.
+    """
+    at_once = comers(desired)
     forgiven = sorted(actual.our_bans & desired.forgiven) if desired.wanted is Wanted.OPEN else ()
     actions: list[Action] = [Unban(user) for user in forgiven]
     notes: list[Note] = []
@@ -156,6 +165,8 @@ def _arrivals(
                 continue
             case "invite":
                 pass
+            case _ if user not in at_once:
+                continue
             case _ if desired.join_rule != "public":
                 actions.append(Invite(user))
         actions.append(Join(user))

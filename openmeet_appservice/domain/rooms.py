@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from openmeet_appservice.domain.drift import AS_DESIGNED, DriftPolicy
-from openmeet_appservice.domain.entitlement import may_chat
+from openmeet_appservice.domain.entitlement import all_join, may_chat
 from openmeet_appservice.domain.kinds import (
     Access,
     AttendeeStatus,
     EntityKind,
     EntityStatus,
+    JoinPolicy,
     Visibility,
     Wanted,
 )
@@ -59,6 +60,8 @@ class RoomSettings:
         The template of topics (`topic.fill_topic`), for entities that give none.
     encrypted
         Whether the rooms of entities that say nothing themselves are encrypted.
+    join, join_auto_limit
+        Who joins at once; see `entitlement.all_join`.
     drift
         What is done about changes that others make in rooms.
     """
@@ -72,6 +75,8 @@ class RoomSettings:
     chat_statuses: frozenset[AttendeeStatus]
     topic: str = DEFAULT_TEMPLATE
     encrypted: bool = False
+    join: JoinPolicy = JoinPolicy.AUTO
+    join_auto_limit: int = 50
     drift: DriftPolicy = AS_DESIGNED
 
 
@@ -130,10 +135,14 @@ class MemberFacts:
 
 @dataclass(frozen=True, slots=True)
 class DesiredMember:
-    """Somebody who belongs into the room, with the power level of the role, or `MUTED`."""
+    """Somebody who belongs into the room, with the power level of the role, or `MUTED`.
+
+    Who does not *join* at once is let in when there is something to say, and stays then.
+    """
 
     user_id: str
     power_level: int = 0
+    joins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +261,7 @@ def desired_room(
     bot: str,
     default_version: str,
     removals_confirmed: bool = False,
+    entitled: int | None = None,
 ) -> DesiredRoom:
     """Derive the room that an event or group should have.
 
@@ -265,6 +275,8 @@ def desired_room(
         The bot's user id.
     default_version
         The homeserver's default room version, used where the settings name none.
+    entitled
+        How many belong into the room, where *members* are only some of them.
     """
     wanted = wanted_of(entity)
     if wanted is not Wanted.OPEN:
@@ -287,7 +299,7 @@ def desired_room(
         alias=alias,
         alternatives=() if alias is None else entity.alternatives,
         encrypted=settings.encrypted if entity.encrypted is None else entity.encrypted,
-        members=_desired_members(entity.kind, listed, settings),
+        members=_desired_members(entity.kind, listed, settings, entitled),
         banned=frozenset(member.user_id for member in listed if member.banned),
         forgiven=frozenset(member.user_id for member in listed if not member.banned),
         removals_confirmed=removals_confirmed,
@@ -329,11 +341,21 @@ def _topic(entity: EntityFacts, template: str) -> str:
     return shortened(text, MAX_TOPIC_BYTES)
 
 
+def belongs(kind: EntityKind, member: MemberFacts, settings: RoomSettings) -> bool:
+    """Whether a member belongs into the room."""
+    return not member.banned and may_chat(kind, member.role, member.status, settings.chat_statuses)
+
+
+def desired_member(member: MemberFacts, settings: RoomSettings, *, everybody: bool) -> DesiredMember:
+    """Derive what is wanted of somebody who belongs into the room; *everybody* joins, or those with power."""
+    power = settings.power_levels.get(member.role, 0)
+    return DesiredMember(member.user_id, MUTED if member.muted else power, everybody or power > 0)
+
+
 def _desired_members(
-    kind: EntityKind, members: Iterable[MemberFacts], settings: RoomSettings
+    kind: EntityKind, members: Iterable[MemberFacts], settings: RoomSettings, number: int | None
 ) -> tuple[DesiredMember, ...]:
-    return tuple(
-        DesiredMember(member.user_id, MUTED if member.muted else settings.power_levels.get(member.role, 0))
-        for member in members
-        if not member.banned and may_chat(kind, member.role, member.status, settings.chat_statuses)
-    )
+    entitled = [member for member in members if belongs(kind, member, settings)]
+    number = len(entitled) if number is None else number
+    everybody = all_join(settings.join, settings.join_auto_limit, number)
+    return tuple(desired_member(member, settings, everybody=everybody) for member in entitled)

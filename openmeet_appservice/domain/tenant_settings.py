@@ -10,7 +10,7 @@ from typing import Any
 from openmeet_appservice.domain.drift import drift_policy
 from openmeet_appservice.domain.durations import parse_duration
 from openmeet_appservice.domain.invitations import InvitationPolicy
-from openmeet_appservice.domain.kinds import Access, AttendeeStatus
+from openmeet_appservice.domain.kinds import Access, AttendeeStatus, JoinPolicy
 from openmeet_appservice.domain.rooms import RoomSettings
 
 
@@ -23,17 +23,19 @@ def room_settings(defaults: RoomSettings, settings: Mapping[str, Any]) -> RoomSe
         The configuration's.
     settings
         The tenant's own, as stored: an object whose ``rooms`` may hold ``access``, ``private_alias``,
-        ``federate``, ``version``, ``topic``, ``encrypted``, ``power_levels`` (merged by role),
-        ``chat_statuses`` (replaced) and ``drift`` (merged by field).
+        ``federate``, ``version``, ``topic``, ``encrypted``, ``join``, ``join_auto_limit``, ``power_levels``
+        (merged by role), ``chat_statuses`` (replaced) and ``drift`` (merged by field).
     """
     chosen: Mapping[str, Any] = settings.get("rooms") or {}
     changes: dict[str, Any] = {
         name: chosen[name]
-        for name in ("private_alias", "federate", "version", "topic", "encrypted")
+        for name in ("private_alias", "federate", "version", "topic", "encrypted", "join_auto_limit")
         if chosen.get(name) is not None
     }
     if chosen.get("access") is not None:
         changes["access"] = Access(chosen["access"])
+    if chosen.get("join") is not None:
+        changes["join"] = JoinPolicy(chosen["join"])
     if chosen.get("power_levels") is not None:
         changes["power_levels"] = MappingProxyType({**defaults.power_levels, **chosen["power_levels"]})
     if chosen.get("chat_statuses") is not None:

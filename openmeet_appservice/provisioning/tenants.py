@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from openmeet_appservice.domain.drift import Bans, Drift
 from openmeet_appservice.domain.invitations import InvitationPolicy
 from openmeet_appservice.domain.kinds import Access as RoomAccess
-from openmeet_appservice.domain.kinds import AttendeeStatus
+from openmeet_appservice.domain.kinds import AttendeeStatus, JoinPolicy
 from openmeet_appservice.domain.moments import to_rfc3339
 from openmeet_appservice.domain.topic import DEFAULT_TEMPLATE, check_template
 from openmeet_appservice.provisioning.lookup_overrides import LookupOverrides, check_lookup, secret_to_show
@@ -74,6 +74,13 @@ class RoomOverrides(ApiModel):
     encrypted: bool | None = Field(
         default=None, description="Whether rooms of entities that say nothing themselves are encrypted."
     )
+    join: JoinPolicy | None = Field(
+        default=None,
+        description="Which members join a room at once: `eager` all; `lazy` those whose role has a power "
+        "level above 0, the others when they first speak; `auto` all where at most `join_auto_limit` may "
+        "chat, else as `lazy`.",
+    )
+    join_auto_limit: int | None = Field(default=None, ge=0, description="See `join`.")
     power_levels: PowerLevels | None = None
     chat_statuses: list[AttendeeStatus] | None = Field(
         default=None, min_length=1, description="The attendee statuses that may chat."

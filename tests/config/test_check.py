@@ -117,6 +117,8 @@ def test_an_empty_section_is_like_none(load: Load) -> None:
             "rooms: {chat_statuses: [confirmed, confirmed]}",
             "1: rooms.chat_statuses: must hold each value once",
         ),
+        ("rooms: {join: slowly}", "1: rooms.join: must be 'auto', 'eager' or 'lazy'"),
+        ("rooms: {join_auto_limit: -1}", "1: rooms.join_auto_limit: "),
         ("rooms: {chat_statuses: [sure]}", "1: rooms.chat_statuses[0]: must be 'invited', 'confirmed'"),
         (
             "rooms:\n  power_levels:\n    hosts: 5",

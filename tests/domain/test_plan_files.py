@@ -19,6 +19,7 @@ from openmeet_appservice.domain.kinds import (
     AttendeeStatus,
     EntityKind,
     EntityStatus,
+    JoinPolicy,
     Visibility,
 )
 from openmeet_appservice.domain.plan import Plan, plan
@@ -126,8 +127,9 @@ def _settings(data: Mapping[str, Any]) -> RoomSettings:
         chat_statuses=frozenset(map(AttendeeStatus, data["chat_statuses"]))
         if "chat_statuses" in data
         else DEFAULT_CHAT_STATUSES,
+        join=JoinPolicy(data.get("join", "auto")),
     )
-    rest = {name: v for name, v in data.items() if name not in ("access", "chat_statuses")}
+    rest = {name: v for name, v in data.items() if name not in ("access", "chat_statuses", "join")}
     return replace(settings, **rest)
 
 

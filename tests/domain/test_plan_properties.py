@@ -23,7 +23,9 @@ ALIASES = ["#event-a-t1:hs.test", "#event-b-t1:hs.test", "#_openmeet_c0ffee:hs.t
 VERSIONS = st.sampled_from(["11", "12"])
 
 members = st.lists(
-    st.builds(DesiredMember, st.sampled_from([*USERS, BOT]), st.sampled_from([0, 25, 50, 100, -1])),
+    st.builds(
+        DesiredMember, st.sampled_from([*USERS, BOT]), st.sampled_from([0, 25, 50, 100, -1]), st.booleans()
+    ),
     max_size=30,
 ).map(tuple)
 

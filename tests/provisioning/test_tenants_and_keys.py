@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from openmeet_appservice.domain.drift import Bans, Drift, DriftPolicy
-from openmeet_appservice.domain.kinds import Access, AttendeeStatus
+from openmeet_appservice.domain.kinds import Access, AttendeeStatus, JoinPolicy
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.store import tenants
@@ -58,13 +58,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"colour": 1}, "/settings/colour"),
     ({"rooms": {"encrypted": "yes"}}, "/settings/rooms/encrypted"),
     ({"rooms": {"topic": "{where}"}}, "/settings/rooms/topic"),
-    ({"rooms": {"join": "auto"}}, "/settings/rooms/join"),
+    ({"rooms": {"joins": "auto"}}, "/settings/rooms/joins"),
     ({"rooms": {"drift": {"name": "keep"}}}, "/settings/rooms/drift/name"),
     ({"rooms": {"drift": {"members": "accept"}}}, "/settings/rooms/drift/members"),
     ({"rooms": {"access": "all"}}, "/settings/rooms/access"),
     ({"rooms": {"version": "10"}}, "/settings/rooms/version"),
     ({"rooms": {"power_levels": {"host": 101}}}, "/settings/rooms/power_levels/host"),
     ({"rooms": {"power_levels": {"king": 1}}}, "/settings/rooms/power_levels/king"),
+    ({"rooms": {"join": "slowly"}}, "/settings/rooms/join"),
+    ({"rooms": {"join_auto_limit": -1}}, "/settings/rooms/join_auto_limit"),
     ({"rooms": {"chat_statuses": []}}, "/settings/rooms/chat_statuses"),
     ({"rooms": {"chat_statuses": ["maybe", "maybe"]}}, "/settings/rooms/chat_statuses"),
 ]
@@ -82,6 +84,8 @@ async def test_settings_are_the_tenants_where_it_has_any(admin: Api) -> None:
         "private_alias": True,
         "federate": True,
         "version": "11",
+        "join": "lazy",
+        "join_auto_limit": 7,
         "power_levels": {"speaker": 30},
         "chat_statuses": ["confirmed", "maybe"],
         "drift": {"name": "accept", "bans": "accept"},
@@ -108,6 +112,8 @@ async def test_settings_are_the_tenants_where_it_has_any(admin: Api) -> None:
         access=Access.ANYONE,
         power_levels={"host": 100, "speaker": 30},
         chat_statuses=frozenset({AttendeeStatus.CONFIRMED, AttendeeStatus.MAYBE}),
+        join=JoinPolicy.LAZY,
+        join_auto_limit=7,
         drift=DriftPolicy(name=Drift.ACCEPT, topic=Drift.ACCEPT, bans=Bans.ACCEPT),
     )
     await admin.put("/tenants/t1", {"name": "One"})
