@@ -252,7 +252,7 @@ class Service:
     ) -> None:
         config = self._config
         idempotency = StoredIdempotency(self._database, now)
-        sending = Sending(self._database, homeserver, asyncio.sleep, now)
+        sending = Sending(self._database, homeserver, asyncio.sleep, now, reconciler.admit)
         app = build_api(
             api_routes(
                 provisioning_parts(config, self._database, self._wakeups, client.post, reconciler.explain),

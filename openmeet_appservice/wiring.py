@@ -121,6 +121,8 @@ def room_settings(config: Config) -> RoomSettings:
         chat_statuses=frozenset(rooms.chat_statuses),
         topic=rooms.topic,
         encrypted=rooms.encrypted,
+        join=rooms.join,
+        join_auto_limit=rooms.join_auto_limit,
         drift=drift_policy(rooms.drift.model_dump()),
     )
 
@@ -348,7 +350,7 @@ def api_document() -> dict[str, Any]:
         post=unused,
         explain=unused,
     )
-    sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now)
+    sending = Sending(database=unused, homeserver=unused, sleep=asyncio.sleep, now=now, admit=unused)
     return build_document(api_routes(parts, sending, unused), ABOUT, webhooks=WEBHOOKS)
 
 

@@ -4,6 +4,9 @@ A row with the message, its transaction id and its mark is committed before Syna
 not known what Synapse did, the message is looked for by its mark, in the event log and in the room's
 history, and only what is in neither is sent again: Synapse remembers transaction ids in memory only, so
 that after its restart the same id would send twice.
+
+In a large room not every member is inside from the beginning. Only Synapse knows surely who is, so a message
+that it refuses has its sender let in, and is sent again.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ WAIT = 1.0
 CLOCK_TOLERANCE = 10 * 60 * 1000
 """Milliseconds by which Synapse's clock may be behind ours before the search stops too early."""
 
+Admit = Callable[[str, str, str], Awaitable[bool]]
+"""Lets a member into a room: tenant, our id of the entity, user id. False when it was inside already.
+
+Raises `NotReconciled` where it does not belong there, and `HomeserverError`."""
+
 log = logging.getLogger(__name__)
 
 
@@ -42,12 +50,15 @@ class Sending:
         Waits for a number of seconds.
     now
         Milliseconds since the epoch.
+    admit
+        Lets in who belongs into a room and is not inside.
     """
 
     database: Database
     homeserver: Homeserver
     sleep: Callable[[float], Awaitable[None]]
     now: Callable[[], int]
+    admit: Admit
 
     async def send(
         self, tenant: str, message_id: str, sender: Sender, transaction_id: str, content: Mapping[str, Any]
@@ -61,7 +72,7 @@ class Sending:
         Unavailable
             Synapse is away, is busy or does not know our token; the same call may be made again.
         Conflict
-            Synapse refused, with its reason.
+            Synapse refused, with its reason, or the sender does not belong into the room any more.
         """
         marked = {**content, MARK: message_id}
         prepared = await self.database.write(
@@ -96,9 +107,10 @@ class Sending:
     async def _put(self, message: Message, content: Mapping[str, Any], sender: Sender) -> str | None:
         """Send it; None where the outcome is unknown."""
         try:
-            return await self.homeserver.send(
-                message.room_id, "m.room.message", message.transaction_id, content, as_user=message.user_id
-            )
+            return await self._put_as_member(message, content, sender)
+        except errors.NotReconciled as error:
+            await self.database.write(messages.drop, message.tenant, message.id)
+            raise errors.Conflict(error.detail, code="sender_may_not_chat") from error
         except errors.HomeserverUnreachable as error:
             log.warning("whether message %s was sent is unknown: %s", message.id, error)
             return None
@@ -132,6 +144,25 @@ class Sending:
             raise errors.Conflict(
                 "The homeserver refused the message.", code="refused_by_homeserver", refused=error
             ) from error
+
+    async def _put_as_member(self, message: Message, content: Mapping[str, Any], sender: Sender) -> str:
+        if not sender.registered:
+            # Who has no account is not inside.
+            await self.admit(message.tenant, sender.entity_ref, sender.user_id)
+        try:
+            return await self._send(message, content)
+        except errors.HomeserverRefused as error:
+            if error.errcode != "M_FORBIDDEN":
+                raise
+            # The same answer for who is outside and for who may only read.
+            if not await self.admit(message.tenant, sender.entity_ref, sender.user_id):
+                raise
+        return await self._send(message, content)
+
+    async def _send(self, message: Message, content: Mapping[str, Any]) -> str:
+        return await self.homeserver.send(
+            message.room_id, "m.room.message", message.transaction_id, content, as_user=message.user_id
+        )
 
     async def _find(self, message: Message) -> str | None:
         """Look for the message in the room's history, as far back as it can be."""

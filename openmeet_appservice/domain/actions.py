@@ -151,11 +151,17 @@ class Join(_Action):
 
 @dataclass(frozen=True, slots=True)
 class Kick(_Action):
-    """Remove somebody, or take back the invitation, as the bot."""
+    """Remove somebody, or take back the invitation, as the bot.
+
+    *came*: somebody who came without being entitled, of which OpenMeet is told. *counted*: it is remembered,
+    for the person may come back again and again.
+    """
 
     name: ClassVar[str] = "kick"
     user_id: str
     reason: str
+    came: bool = False
+    counted: bool = False
 
     def describe(self) -> str:
         return f"remove {self.user_id} ({self.reason})"
@@ -163,11 +169,12 @@ class Kick(_Action):
 
 @dataclass(frozen=True, slots=True)
 class Ban(_Action):
-    """Remove somebody for good, as the bot, or keep somebody out who is not in."""
+    """Remove somebody for good, as the bot, or keep somebody out who is not in; *came* as with `Kick`."""
 
     name: ClassVar[str] = "ban"
     user_id: str
     reason: str
+    came: bool = False
 
     def describe(self) -> str:
         return f"ban {self.user_id} ({self.reason})"

@@ -61,6 +61,8 @@ class Arrival:
         The state key of an ``m.room.member``.
     is_state
         It has a state key.
+    joins
+        Whether it is an ``m.room.member`` by which its sender came in.
     age
         ``unsigned.age``: how many milliseconds ago it was sent, by Synapse's clock.
     touch
@@ -79,6 +81,7 @@ class Arrival:
     age: int | None = None
     touch: Touch | None = None
     is_state: bool = False
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,15 @@ def read_event(element: Any, body: str | None = None) -> Arrival | Junk:
         age=age if type(age) is int else None,
         touch=touch_of(element),
         is_state=isinstance(state_key, str),
+        joins=kind == "m.room.member" and state_key == element.get("sender") and _joins(element, content),
     )
+
+
+def _joins(element: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+    unsigned = element.get("unsigned")
+    before = unsigned.get("prev_content") if isinstance(unsigned, dict) else None
+    was_inside = isinstance(before, dict) and before.get("membership") == "join"
+    return content.get("membership") == "join" and not was_inside
 
 
 def read_event_text(text: str) -> Arrival | Junk:

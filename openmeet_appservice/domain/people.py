@@ -19,6 +19,7 @@ BANNED: Final = "Banned on OpenMeet"
 BANNED_BEFORE: Final = "Banned in the room that this one replaces"
 """Why the bot bans whom a moderator had banned before: it is the moderator's ban as much as before."""
 
+CAME_BACK: Final = "Not a member on OpenMeet, and came back again and again"
 ROOM_CLOSED: Final = "This room has been closed"
 
 _INSIDE: Final = frozenset({"join", "invite"})
@@ -44,9 +45,10 @@ def plan_people(desired: DesiredRoom, actual: ActualRoom) -> People:
 
     A ban of the bot's is taken back when OpenMeet lists the person without one; a ban that a moderator
     made is kept, and reported where a member has it. Where anyone may join, only puppets are removed;
-    strangers are welcome there. Removing more than 20 people and more than 20 % of those inside at
-    once is held until confirmed, except when the room is closed; who is held keeps the power level.
-    From a guarded room nobody is removed.
+    strangers are welcome there. There, who comes back again and again is banned, until that person belongs
+    into the room. Removing more than 20 people and more than 20 % of those inside at once is held until
+    confirmed, except when the room is closed; who is held keeps the power level. From a guarded room nobody
+    is removed.
     """
     entitled = entitled_levels(desired)
     stuck = _out_of_reach(desired, actual)
@@ -65,7 +67,7 @@ def plan_people(desired: DesiredRoom, actual: ActualRoom) -> People:
     arrivals, notes = _arrivals(desired, actual, entitled)
     return People(
         departures=(
-            *(Kick(user, reason) for user in leaving if user not in banned),
+            *(_removal(desired, actual, user, reason) for user in leaving if user not in banned),
             *(Ban(user, BANNED) for user in banned),
         ),
         arrivals=arrivals,
@@ -136,6 +138,15 @@ def _leaving(
     )
 
 
+def _removal(desired: DesiredRoom, actual: ActualRoom, user: str, reason: str) -> Kick | Ban:
+    # Where one has to be invited, whoever does so is to blame.
+    may_return = desired.wanted is Wanted.OPEN and desired.join_rule == "public"
+    came = user in actual.came
+    if user in actual.returners and may_return:
+        return Ban(user, CAME_BACK, came)
+    return Kick(user, reason, came, counted=may_return)
+
+
 def _held(desired: DesiredRoom, actual: ActualRoom, leaving: tuple[str, ...]) -> Held | None:
     if desired.removals_confirmed or desired.wanted is not Wanted.OPEN:
         return None
@@ -153,7 +164,8 @@ def _arrivals(
     Who does not join at once does so when invited by somebody: that is being asked for.
     """
     at_once = comers(desired)
-    forgiven = sorted(actual.our_bans & desired.forgiven) if desired.wanted is Wanted.OPEN else ()
+    may_return = (actual.our_bans - actual.kept_out) & desired.forgiven | actual.kept_out & entitled.keys()
+    forgiven = sorted(may_return) if desired.wanted is Wanted.OPEN else ()
     actions: list[Action] = [Unban(user) for user in forgiven]
     notes: list[Note] = []
     for user in sorted(entitled, key=lambda user: (-entitled[user], user)):

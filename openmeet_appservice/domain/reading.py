@@ -18,7 +18,8 @@ class RoomState:
     """What a room's whole state says that matters here.
 
     *claim* is ours (`arrival.CLAIM`) in ``m.room.create``, *creator* who sent that event, *banned_by* who
-    banned each of those who are (empty: nobody knows); the other fields are those of `rooms.ActualRoom`.
+    banned each of those who are (empty: nobody knows), *ban_reasons* why; the other fields are those of
+    `rooms.ActualRoom`.
     """
 
     version: str
@@ -27,6 +28,7 @@ class RoomState:
     members: Mapping[str, str]
     state: Mapping[str, JsonObject]
     banned_by: Mapping[str, str]
+    ban_reasons: Mapping[str, str]
 
 
 def read_state(events: Iterable[JsonObject]) -> RoomState:
@@ -37,6 +39,7 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
     members: dict[str, str] = {}
     state: dict[str, JsonObject] = {}
     banned_by: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     creator: str | None = None
     for event in events:
         kind, state_key, content = event.get("type"), event.get("state_key"), event.get("content")
@@ -45,8 +48,9 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
         if kind == "m.room.member" and isinstance(state_key, str):
             members[state_key] = _text(content.get("membership")) or "leave"
             if members[state_key] == "ban":
+                reasons[state_key] = _text(content.get("reason")) or ""
                 # What the bot carried over from the room before is somebody else's ban.
-                carried = content.get("reason") == BANNED_BEFORE
+                carried = reasons[state_key] == BANNED_BEFORE
                 banned_by[state_key] = "" if carried else _text(event.get("sender")) or ""
         elif state_key == "":
             state[kind] = content
@@ -60,6 +64,7 @@ def read_state(events: Iterable[JsonObject]) -> RoomState:
         members=members,
         state=state,
         banned_by=banned_by,
+        ban_reasons=reasons,
     )
 
 

@@ -22,6 +22,7 @@ from openmeet_appservice.domain.actions import (
     Unban,
 )
 from openmeet_appservice.domain.kinds import Wanted
+from openmeet_appservice.domain.people import CAME_BACK
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 
 _MAX_SHOWN: Final = 80
@@ -73,6 +74,8 @@ def _person(
             return "the room is to be closed"
         case Kick():
             return f"does not belong into the room, and is on Matrix: {now}"
+        case Ban(reason=because) if because == CAME_BACK:
+            return "does not belong into the room, and came back again and again"
         case Ban():
             return f"banned on OpenMeet, and is on Matrix: {now}"
         case Unban():

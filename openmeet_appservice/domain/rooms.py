@@ -231,6 +231,12 @@ class ActualRoom:
         Those among the members who are puppets of this tenant.
     our_bans
         Those who were banned by the bot, not by a moderator.
+    kept_out
+        Those of them whom it banned because they came back again and again.
+    came
+        Those who may have come by another hand than this service's, though they did not belong here.
+    returners
+        Those who were removed as often within an hour that the next time is one too many.
     marked
         Of a direct room: the puppets whose clients show it as a direct chat.
     """
@@ -246,6 +252,9 @@ class ActualRoom:
     taken: Mapping[str, str] = field(default_factory=dict)
     ours: frozenset[str] = frozenset()
     our_bans: frozenset[str] = frozenset()
+    kept_out: frozenset[str] = frozenset()
+    came: frozenset[str] = frozenset()
+    returners: frozenset[str] = frozenset()
     marked: frozenset[str] = frozenset()
 
     def content(self, event_type: str) -> JsonObject:

@@ -61,6 +61,20 @@ class RoomCalls(Calls):
             raise HomeserverUnreachable("the state event's content is not an object")
         return answer
 
+    async def membership(self, room_id: str, user_id: str) -> JsonObject | None:
+        """Return the whole event that says what *user_id* is in the room, None where there is none."""
+        path = Path.v3.rooms[room_id].state["m.room.member"][user_id]
+        try:
+            # The specification knows only the content; Synapse has known this form for many years.
+            answer = await self._api.call("membership", Method.GET, path, query={"format": "event"})
+        except HomeserverRefused as error:
+            if is_not_found(error):
+                return None
+            raise
+        if not isinstance(answer, dict):
+            raise HomeserverUnreachable("the membership is not an object")
+        return answer
+
     async def set_state(
         self,
         room_id: str,

@@ -91,6 +91,7 @@ def build_app(
         database=database,
         wakeups=wakeups,
         bot=settings.bot,
+        rooms=settings.rooms,
         read_seconds=settings.read_seconds,
         storage_failed=storage_failed,
         ephemeral=ephemeral,

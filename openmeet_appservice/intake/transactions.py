@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from openmeet_appservice.domain.arrival import EVENT_CLASSES, Arrival, Junk, Transaction, read_transaction
 from openmeet_appservice.domain.moments import Now
+from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.errors import ApiError, BadRequest, StoreError, Unavailable
 from openmeet_appservice.intake.answers import json_answer
 from openmeet_appservice.intake.suspicion import Suspicion
@@ -29,7 +30,7 @@ from openmeet_appservice.metrics import (
     TRANSACTION_SECONDS,
     TRANSACTIONS,
 )
-from openmeet_appservice.store import event_log, invitations, sync
+from openmeet_appservice.store import event_log, invitations, sync, uninvited
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.event_log import Appended
 from openmeet_appservice.store.ids import new_id
@@ -64,6 +65,8 @@ class Transactions:
         Tell whether it is Synapse.
     bot
         The bot's user id.
+    rooms
+        The room settings of tenants that chose nothing themselves.
     read_seconds
         How long a body may take to arrive.
     storage_failed
@@ -80,6 +83,7 @@ class Transactions:
     database: Database
     wakeups: Wakeups
     bot: str
+    rooms: RoomSettings
     read_seconds: float
     storage_failed: Callable[[], None]
     ephemeral: Callable[[list[Any]], None]
@@ -138,7 +142,7 @@ class Transactions:
         self.suspicion.transaction(txn_id, arrivals)
         if done.stored or done.recorded:
             self.wakeups.wake("deliver")
-        if done.recorded or done.drifted or done.outside:
+        if done.recorded or done.drifted or done.outside or done.uninvited:
             self.wakeups.wake("reconcile")
         _count(done)
         _log(txn_id, done)
@@ -150,7 +154,7 @@ class Transactions:
             return Appended()
         try:
             write = self.database.write_promptly if len(arrivals) <= _FEW else self.database.write
-            return await write(_append, arrivals, junk, now=self.now(), bot=self.bot)
+            return await write(_append, arrivals, junk, now=self.now(), bot=self.bot, rooms=self.rooms)
         except (StoreError, SQLAlchemyError) as error:
             # Not the error's own text: SQLAlchemy puts into it what people wrote.
             log.error("transaction %s was not stored, Synapse will repeat it: %s", txn_id, _cause(error))
@@ -159,9 +163,17 @@ class Transactions:
 
 
 def _append(
-    connection: Connection, arrivals: list[Arrival], junk: list[Junk], *, now: int, bot: str
+    connection: Connection,
+    arrivals: list[Arrival],
+    junk: list[Junk],
+    *,
+    now: int,
+    bot: str,
+    rooms: RoomSettings,
 ) -> Appended:
     done = event_log.append(connection, arrivals, junk, now=now, bot=bot)
+    joined = {(arrival.room_id, arrival.sender) for arrival in arrivals if arrival.joins}
+    done.uninvited = uninvited.look_at(connection, joined, now=now, defaults=rooms)
     for tenant, entity_ref in done.recorded:
         sync.poke(connection, tenant, "entity", entity_ref, now=now)
     if done.outside:

@@ -28,7 +28,7 @@ from openmeet_appservice.provisioning.parts import (
 )
 from openmeet_appservice.provisioning.states import entity_etag, members_etag
 from openmeet_appservice.provisioning.writes import Write
-from openmeet_appservice.store import entities, members, sync, users
+from openmeet_appservice.store import checks, entities, members, sync, users
 from openmeet_appservice.store.entities import Entity, Removals
 from openmeet_appservice.store.members import Change, Standing
 from openmeet_appservice.store.tenants import Tenant
@@ -171,7 +171,7 @@ def change_people(
     if is_older(write.as_of, found.members_as_of):
         return Done(found.ref, superseded=True)
     wanted = _refs(connection, parts, tenant, people, write)
-    leaving = list(users.refs(connection, tenant.tenant, gone).values())
+    leaving = list(users.refs(connection, tenant.tenant, gone).values()) if gone else []
     change = members.merge(connection, found, wanted, leaving)
     found = _note_people(connection, found, change, write)
     done = Done(found.ref, change=change)
@@ -268,6 +268,8 @@ def _refs(
     connection: Connection, parts: Parts, tenant: Tenant, people: Standings, write: Write
 ) -> dict[str, Standing]:
     """Return who is what by our ids, with placeholders made for users never heard of."""
+    if not people:
+        return {}
     refs = users.ensure(
         connection,
         tenant.tenant,
@@ -287,7 +289,12 @@ def _finish(
 ) -> Done:
     """Have the room follow, with what the write says about removals (`store.entities`)."""
     if done.touched or done.change:
-        entities.touch(connection, found, _removals(done, write, explicit), now=write.now)
+        were = None if done.touched or done.change is None else done.change.were
+        touch = entities.touch(
+            connection, found, _removals(done, write, explicit), now=write.now, whole=were is None
+        )
+        if were is not None:
+            checks.note(connection, found.tenant, found.ref, were, touch)
         return replace(done, touched=True)
     if write.confirmed and not done.superseded:
         status = sync.status(connection, found.tenant, "entity", found.ref)

@@ -231,7 +231,8 @@ class Members:
 
         def read_all(connection: Connection) -> tuple[Tenant, EntityView, int]:
             tenant, view = read(connection)
-            return tenant, view, members.count(connection, view.entity)
+            number = members.count(connection, view.entity) if done.change is None else done.change.after
+            return tenant, view, number
 
         async def look() -> SyncState:
             return entity_sync((await self.parts.database.read(read))[1])

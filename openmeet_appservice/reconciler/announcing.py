@@ -32,9 +32,21 @@ from openmeet_appservice.domain.webhook_types import (
     ROOM_REPLACED,
     USER_READY,
 )
-from openmeet_appservice.reconciler.failures import OUTAGES, Failure
+from openmeet_appservice.reconciler.failures import LIMITED, OUTAGES, Failure
 from openmeet_appservice.reconciler.results import Result
-from openmeet_appservice.store import entities, erasing, notices, puppets, rooms, routes, sync, users
+from openmeet_appservice.store import (
+    checks,
+    entities,
+    erasing,
+    kicks,
+    member_errors,
+    notices,
+    puppets,
+    rooms,
+    routes,
+    sync,
+    users,
+)
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.ids import NewId
@@ -155,9 +167,26 @@ class Announcer:
         self._told(told)
         return before == puppet.profile_name
 
-    async def denied(self, room: Room, user_id: str, reason: str) -> None:
-        """Tell that somebody was removed whom OpenMeet does not know."""
-        await self._write(_denied, room, user_id, reason, now=self._now(), new_id=self._new_id)
+    async def removed(self, room: Room, user_id: str, reason: str, *, denied: bool, counted: bool) -> None:
+        """Record that somebody was removed.
+
+        Parameters
+        ----------
+        denied
+            Nobody took the right to be inside away, there was none: OpenMeet is told.
+        counted
+            The person may come back, so it is remembered for a while.
+        """
+        await self._write(
+            _removed,
+            room,
+            user_id,
+            reason,
+            denied=denied,
+            counted=counted,
+            now=self._now(),
+            new_id=self._new_id,
+        )
 
     async def _write(
         self, do: Callable[Concatenate[Connection, P], int], *args: P.args, **kwargs: P.kwargs
@@ -170,10 +199,15 @@ class Announcer:
 
 
 def _finish(connection: Connection, lease: Lease, result: Result, *, now: int, new_id: NewId) -> int:
-    done = sync.finish(connection, lease, observed=result.generation, lacking=result.lacking)
-    if not done or lease.subject != "entity":
+    standing = sync.finish(connection, lease, observed=result.generation, lacking=result.lacking)
+    if standing is None or lease.subject != "entity":
         return 0
-    standing = sync.standing(connection, lease)
+    checks.forget(connection, lease)
+    if not result.is_part:
+        member_errors.forget(connection, lease.tenant, lease.ref)
+    if standing.announced == "ready" and result.is_part:
+        # Only members have changed; whatever else has is still due.
+        return 0
     entity = entities.get(connection, lease.tenant, lease.ref)
     if entity is None or standing.generation > result.generation:
         # Of what is wanted now it is not known whether Synapse agrees.
@@ -204,7 +238,9 @@ def _fail(
     connection: Connection, lease: Lease, failure: Failure, retry_at: int, *, now: int, new_id: NewId
 ) -> int:
     error = SyncError(failure.code, failure.detail, now)
-    if not sync.fail(connection, lease, error, retry_at=retry_at) or lease.subject != "entity":
+    # Of an outage and of a homeserver that asks for patience the next attempt may begin as this one did.
+    whole = failure.code not in (*OUTAGES, LIMITED)
+    if not sync.fail(connection, lease, error, retry_at=retry_at, whole=whole) or lease.subject != "entity":
         return 0
     standing = sync.standing(connection, lease)
     route = routes.of_entity(connection, lease.tenant, lease.ref)
@@ -263,8 +299,27 @@ def _named(connection: Connection, puppet: Puppet, *, now: int, new_id: NewId) -
     return notices.add(connection, puppet.tenant, USER_READY, data, now=now, new_id=new_id), before
 
 
-def _denied(connection: Connection, room: Room, user_id: str, reason: str, *, now: int, new_id: NewId) -> int:
-    member = {"user_id": user_id, "user": None, "external_id": None}
+def _removed(
+    connection: Connection,
+    room: Room,
+    user_id: str,
+    reason: str,
+    *,
+    denied: bool,
+    counted: bool,
+    now: int,
+    new_id: NewId,
+) -> int:
+    if counted:
+        kicks.note(connection, room.tenant, room.entity_ref, user_id, now=now)
+    if not denied:
+        return 0
+    user = users.by_user_id(connection, user_id, room.tenant)
+    member = {
+        "user_id": user_id,
+        "user": user and user.slug,
+        "external_id": user and user.external_id,
+    }
     return _tell(connection, room, MEMBER_DENIED, {"member": member, "reason": reason}, now, new_id)
 
 

@@ -195,13 +195,16 @@ class Applier:
             await self._puppets.ensure(puppet)
         for action in actions:
             match action:
-                case Kick(user_id=user_id, reason=reason):
+                case Kick(user_id=user_id, reason=reason, came=came, counted=counted):
                     await self._homeserver.kick(room_id, user_id, reason)
-                    if puppet is None and reason == NOT_A_MEMBER:
-                        # OpenMeet never listed somebody who is none of its users.
-                        await self._announcer.denied(room, user_id, reason)
-                case Ban(user_id=user_id, reason=reason):
+                    # OpenMeet never listed somebody who is none of its users.
+                    denied = reason == NOT_A_MEMBER and (came or puppet is None)
+                    if denied or counted:
+                        await self._announcer.removed(room, user_id, reason, denied=denied, counted=counted)
+                case Ban(user_id=user_id, reason=reason, came=came):
                     await self._homeserver.ban(room_id, user_id, reason)
+                    if came:
+                        await self._announcer.removed(room, user_id, reason, denied=True, counted=False)
                 case Unban(user_id=user_id):
                     await self._homeserver.unban(room_id, user_id)
                 case Invite(user_id=user_id):

@@ -16,6 +16,7 @@ from openmeet_appservice.errors import (
 UNREACHABLE = "homeserver_unreachable"
 TOKEN_REFUSED = "as_token_refused"  # noqa: S105 # a code, no secret
 ALIAS_TAKEN = "alias_taken"
+LIMITED = "homeserver_limited"
 OUTAGES = (UNREACHABLE, TOKEN_REFUSED)
 """The codes of failures that befall everything at once and end for everything at once."""
 
@@ -53,7 +54,7 @@ def describe(error: Exception, attempts: int, random_number: Callable[[], float]
     wait = backoff_ms(attempts, random_number)
     match error:
         case HomeserverLimited(retry_after=seconds):
-            return Failure("homeserver_limited", str(error), max(wait, round((seconds or 0) * 1000)))
+            return Failure(LIMITED, str(error), max(wait, round((seconds or 0) * 1000)))
         case HomeserverError():
             code = code_of(error)
             # A request that was under way when an outage ended must not wait as if it went on.

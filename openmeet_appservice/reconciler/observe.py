@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from openmeet_appservice.domain.names import full_alias, temporary_alias_localpart
+from openmeet_appservice.domain.people import CAME_BACK
 from openmeet_appservice.domain.reading import RoomState, read_state
 from openmeet_appservice.domain.rooms import ActualRoom
 from openmeet_appservice.errors import HomeserverRefused
@@ -65,5 +66,16 @@ async def observe(
         state=state.state,
         listed=is_inside and await homeserver.room_visibility(room_id) == "public",
         aliases=frozenset(aliases) & frozenset(our_aliases),
-        our_bans=frozenset(user for user, sender in state.banned_by.items() if sender == bot),
+        our_bans=our_bans(state, bot),
+        kept_out=kept_out(state, bot),
     )
+
+
+def our_bans(state: RoomState, bot: str) -> frozenset[str]:
+    """Return whom the bot has banned."""
+    return frozenset(user for user, sender in state.banned_by.items() if sender == bot)
+
+
+def kept_out(state: RoomState, bot: str) -> frozenset[str]:
+    """Return whom the bot has banned for coming back again and again."""
+    return frozenset(user for user in our_bans(state, bot) if state.ban_reasons[user] == CAME_BACK)

@@ -10,6 +10,7 @@ from functools import partial
 from openmeet_appservice.domain.actions import CreateRoom, JoinBot
 from openmeet_appservice.domain.explanation import Explanation
 from openmeet_appservice.domain.kinds import Wanted
+from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.plan import Plan, plan
 from openmeet_appservice.domain.rooms import ActualRoom, DesiredRoom
 from openmeet_appservice.errors import HomeserverLimited, HomeserverRefused, NotReconciled
@@ -21,12 +22,13 @@ from openmeet_appservice.reconciler.ending import Endings
 from openmeet_appservice.reconciler.former import refuse_second_room
 from openmeet_appservice.reconciler.making import DEAD_AFTER, RoomMaker
 from openmeet_appservice.reconciler.observe import aliases_of_ours, observe
+from openmeet_appservice.reconciler.parts import PartReconciler, returners
 from openmeet_appservice.reconciler.pictures import Pictures
 from openmeet_appservice.reconciler.purging import Purger
 from openmeet_appservice.reconciler.results import Result
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
 from openmeet_appservice.reconciler.versions import DefaultVersion
-from openmeet_appservice.store import former_slugs, puppets, rooms, wanted
+from openmeet_appservice.store import former_slugs, kicks, member_errors, puppets, rooms, wanted
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.rooms import Room
 from openmeet_appservice.store.wanted import WantedEntity
@@ -60,7 +62,9 @@ class RoomReconciler:
         version: DefaultVersion,
         direct: DirectRooms,
         drift: DriftKeeper,
+        parts: PartReconciler,
         *,
+        now: Now,
         settled: Callable[[], None],
     ) -> None:
         self._database = database
@@ -74,6 +78,8 @@ class RoomReconciler:
         self._version = version
         self._direct = direct
         self._drift = drift
+        self._parts = parts
+        self._now = now
         self._settled = settled
 
     async def reconcile(
@@ -81,7 +87,8 @@ class RoomReconciler:
     ) -> Result:
         """Close the gap for one entity; return the generation that Synapse agrees with now.
 
-        Starts again from the comparison after everything that can change what is to be done.
+        Where only a few members changed only they are compared, as long as all goes as expected. Else starts
+        again from the comparison after everything that can change what is to be done.
 
         Parameters
         ----------
@@ -95,6 +102,9 @@ class RoomReconciler:
         HomeserverError, NotReconciled
             Synapse does not agree, and why.
         """
+        done = await self._parts.reconcile(tenant, ref, is_outdated=is_outdated)
+        if done is not None:
+            return done
         rounds = 0
         last = Applied()
         taken: dict[str, str] = {}
@@ -108,6 +118,9 @@ class RoomReconciler:
                 if entity.removal_held:
                     raise _removal_held()
                 return self._pictures.result(generation, entity.picture)
+            if applied.refused:
+                details = {user_id: str(error) for user_id, error in applied.refused.items()}
+                await self._database.write(member_errors.replace, tenant, ref, details, now=self._now())
             if applied.refused and last.refused:
                 raise people_refused(applied)
             alias, other = applied.conflict or ("", "")
@@ -218,7 +231,10 @@ class RoomReconciler:
             inside = [user for user, membership in actual.members.items() if membership in ("join", "invite")]
             ours = await self._database.read(puppets.by_user_id, entity.tenant, inside)
             actual = replace(actual, ours=frozenset(ours))
-        return actual
+        if desired.wanted is not Wanted.OPEN:
+            return actual
+        removed = await self._database.read(kicks.recent, entity.tenant, entity.ref, now=self._now())
+        return replace(actual, came=frozenset(removed), returners=returners(removed))
 
     async def _read(self, tenant: str, ref: str) -> WantedEntity | None:
         entity = await self._database.read(wanted.entity, tenant, ref, defaults=self._settings.rooms)

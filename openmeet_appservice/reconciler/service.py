@@ -15,6 +15,7 @@ from openmeet_appservice.domain.moments import Now
 from openmeet_appservice.domain.names import key
 from openmeet_appservice.errors import DatabaseUnavailable
 from openmeet_appservice.homeserver import AdminCalls, Homeserver
+from openmeet_appservice.reconciler.admitting import Admission
 from openmeet_appservice.reconciler.aliases import Aliases
 from openmeet_appservice.reconciler.announcing import Announcer
 from openmeet_appservice.reconciler.apply import Applier
@@ -26,6 +27,7 @@ from openmeet_appservice.reconciler.full_check import FullCheck
 from openmeet_appservice.reconciler.invitations import Invitations
 from openmeet_appservice.reconciler.making import RoomMaker
 from openmeet_appservice.reconciler.outage import Outage
+from openmeet_appservice.reconciler.parts import PartReconciler
 from openmeet_appservice.reconciler.pictures import Pictures
 from openmeet_appservice.reconciler.puppets import Puppets
 from openmeet_appservice.reconciler.purging import Purger
@@ -86,6 +88,15 @@ class Reconciler:
         self._now = now
         announcer = Announcer(database, wakeups, now=now, new_id=new_id)
         self._puppets = Puppets(database, homeserver, announcer, now=now)
+        aliases = Aliases(database, homeserver, now=now, poked=lambda: wakeups.wake("reconcile"))
+        applier = Applier(
+            database,
+            homeserver,
+            aliases,
+            self._puppets,
+            announcer,
+            member_concurrency=settings.member_concurrency,
+        )
         self._rooms = _room_reconciler(
             database,
             homeserver,
@@ -94,10 +105,20 @@ class Reconciler:
             settings,
             self._puppets,
             announcer,
+            aliases,
+            applier,
             now,
             sleep,
             new_id,
             new_claim,
+        )
+        self._admission = Admission(
+            database,
+            homeserver,
+            settings,
+            applier,
+            now=now,
+            changed=lambda: wakeups.wake("reconcile"),
         )
         self._invitations = Invitations(
             database,
@@ -171,6 +192,10 @@ class Reconciler:
             return None
         return await self._rooms.explain(entity)
 
+    async def admit(self, tenant: str, entity_ref: str, user_id: str) -> bool:
+        """Let a member in at once, who has not joined so far; see `Admission.admit`."""
+        return await self._admission.admit(tenant, entity_ref, user_id)
+
     async def _reconcile(self, lease: Lease, is_outdated: Callable[[int], bool]) -> Result:
         if lease.subject == "user":
             return Result(await self._puppets.reconcile(lease.tenant, lease.ref))
@@ -197,12 +222,13 @@ def _room_reconciler(
     settings: ReconcilerSettings,
     puppets: Puppets,
     announcer: Announcer,
+    aliases: Aliases,
+    applier: Applier,
     now: Now,
     sleep: Callable[[float], Awaitable[None]],
     new_id: NewId,
     new_claim: Callable[[], str],
 ) -> RoomReconciler:
-    aliases = Aliases(database, homeserver, now=now, poked=lambda: wakeups.wake("reconcile"))
     maker = RoomMaker(
         database,
         homeserver,
@@ -212,14 +238,6 @@ def _room_reconciler(
         now=now,
         new_id=new_id,
         new_claim=new_claim,
-    )
-    applier = Applier(
-        database,
-        homeserver,
-        aliases,
-        puppets,
-        announcer,
-        member_concurrency=settings.member_concurrency,
     )
     direct = DirectRooms(
         database,
@@ -249,5 +267,7 @@ def _room_reconciler(
         DefaultVersion(homeserver, now=now),
         direct,
         DriftKeeper(database, now=now),
+        PartReconciler(database, homeserver, settings, applier, now=now),
+        now=now,
         settled=lambda: wakeups.wake("reconciled"),
     )

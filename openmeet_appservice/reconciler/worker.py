@@ -248,10 +248,11 @@ class Worker:
 
 
 def _look(connection: Connection, *, now: int) -> _Found:
-    next_due = sync.next_due(connection, now=now)
-    return _Found([], next_due, 0 if next_due is None else sync.pending(connection))
+    ahead = sync.outlook(connection, now=now)
+    return _Found([], ahead.next_due, ahead.pending)
 
 
 def _take(connection: Connection, *, now: int, lease: int, limit: int) -> _Found:
     leases = sync.claim_due(connection, now=now, lease=lease, limit=limit)
-    return _Found(leases, sync.next_due(connection, now=now), sync.pending(connection))
+    ahead = sync.outlook(connection, now=now)
+    return _Found(leases, ahead.next_due, ahead.pending)

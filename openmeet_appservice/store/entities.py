@@ -308,12 +308,22 @@ def purge(connection: Connection, entity: Entity, *, as_of: int | None, now: int
     return _updated(connection, entity, purge_at=now, as_of=as_of, updated_at=now)
 
 
-def touch(connection: Connection, entity: Entity, removals: Removals, *, now: int) -> None:
-    """Have the room follow a change of *entity*, which the caller has locked. See the module."""
-    generation = sync.touch(connection, entity.tenant, "entity", entity.ref, now=now)
-    status = sync.status(connection, entity.tenant, "entity", entity.ref)
-    assert status is not None, "it was just touched"
-    was_settled = status.observed_generation >= generation - 1
+def touch(
+    connection: Connection,
+    entity: Entity,
+    removals: Removals,
+    *,
+    now: int,
+    whole: bool = True,
+) -> int:
+    """Have the room follow a change of *entity*, which the caller has locked. See the module.
+
+    Not *whole*: only what is wanted of some members has changed, whom the caller notes in `store.checks` with
+    the number returned.
+    """
+    done = sync.change(connection, entity.tenant, "entity", entity.ref, now=now, whole=whole)
+    generation = done.generation
+    was_settled = done.observed_generation >= generation - 1
     was_confirmed = not was_settled and entity.removals_confirmed == generation - 1
     if (
         removals is Removals.CONFIRMED
@@ -321,6 +331,7 @@ def touch(connection: Connection, entity: Entity, removals: Removals, *, now: in
         or (removals is Removals.FEW and was_confirmed)
     ):
         _updated(connection, entity, removals_confirmed=generation)
+    return done.touches
 
 
 def touch_all(connection: Connection, tenant: str, *, now: int) -> int:
@@ -333,7 +344,13 @@ def touch_all(connection: Connection, tenant: str, *, now: int) -> int:
             sync_table.c.subject == "entity",
             sync_table.c.ref.in_(live),
         )
-        .values(generation=sync_table.c.generation + 1, due_at=now, attempts=0)
+        .values(
+            generation=sync_table.c.generation + 1,
+            due_at=now,
+            attempts=0,
+            touches=sync_table.c.touches + 1,
+            whole_touch=sync_table.c.touches + 1,
+        )
     ).rowcount
 
 
@@ -433,6 +450,11 @@ def _updated(connection: Connection, entity: Entity, **values: Any) -> Entity:
         .values(**values)
         .returning(entities)
     ).one()
+    return _entity(row)
+
+
+def from_row(row: Row[Any]) -> Entity:
+    """Return the entity that *row*, which has all columns of the table, is about."""
     return _entity(row)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, select, update
 from openmeet_appservice.store import event_log, rooms
 from openmeet_appservice.store.endpoint_key import PLATFORM
 from openmeet_appservice.store.entities import Entity
+from openmeet_appservice.store.member_tables import member_checks, member_errors, member_kicks
 from openmeet_appservice.store.tables import (
     batches,
     dead_letters,
@@ -90,7 +91,7 @@ def finish(connection: Connection, entity: Entity, purged: Collection[str]) -> b
         while erase_events(connection, tenant, room.ref):
             pass
     drop_deliveries(connection, tenant, refs)
-    for table in (members, former_slugs):
+    for table in (members, former_slugs, member_checks, member_errors, member_kicks):
         connection.execute(delete(table).where(table.c.tenant == tenant, table.c.entity_ref == ref))
     for subjects in (sync, picture_uses):
         connection.execute(

@@ -74,6 +74,8 @@ class Appended:
         How many such events there were, by `domain.drift.Field`.
     outside
         Those of the held events that are about somebody's membership.
+    uninvited
+        Whether somebody came in who does not belong there; found by `store.uninvited`.
     """
 
     stored: Counter[str] = field(default_factory=Counter)
@@ -85,6 +87,7 @@ class Appended:
     drifted: set[tuple[str, str]] = field(default_factory=set)
     drift: Counter[str] = field(default_factory=Counter)
     outside: list[Arrival] = field(default_factory=list)
+    uninvited: bool = False
 
 
 @dataclass(slots=True)

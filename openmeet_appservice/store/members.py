@@ -5,9 +5,9 @@ The row of the entity is the lock: whoever changes its members has locked it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, select, update
 
@@ -16,6 +16,9 @@ from openmeet_appservice.domain.rooms import MemberFacts
 from openmeet_appservice.store.bulk import among
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.tables import members, users
+
+FEW: Final = 20
+"""Up to so many members are compared one by one; for more, reading the whole room costs less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a write did to a list of members: how many it added, changed and removed, of how many."""
+    """What a write did to a list of members: how many it added, changed and removed, of how many.
+
+    *were* says what each of those was before, by user id (Matrix); None where they are more than `FEW`.
+    """
 
     added: int
     changed: int
     removed: int
     before: int
+    were: Mapping[str, Standing | None] | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
@@ -108,31 +115,56 @@ def list_page(connection: Connection, entity: Entity, *, after: str | None, limi
 def replace(connection: Connection, entity: Entity, wanted: Mapping[str, Standing]) -> Change:
     """Make *wanted*, by our ids of users, the exact list."""
     known = of_entity(connection, entity)
-    return _apply(connection, entity, known, len(known), wanted, known.keys() - wanted.keys())
+    done = _apply(connection, entity, known, wanted, known.keys() - wanted.keys())
+    were = None
+    if len(done.refs) <= FEW:
+        user_ids = {row.id: row.user_id for row in _named_users(connection, entity, done.refs)}
+        were = {user_ids[ref]: known.get(ref) for ref in done.refs}
+    return Change(done.added, done.changed, done.removed, before=len(known), were=were)
 
 
 def merge(
     connection: Connection, entity: Entity, wanted: Mapping[str, Standing], gone: Collection[str]
 ) -> Change:
     """Add or change *wanted* and remove *gone*, both by our ids of users; leave the others alone."""
-    named = [*wanted, *gone]
-    found = connection.execute(
-        _of(entity, select(members.c.user_ref, *_STANDING)).where(
-            among(connection, members.c.user_ref, named)
-        )
-    )
-    known = {ref: Standing(*standing) for ref, *standing in found}
-    return _apply(connection, entity, known, count(connection, entity), wanted, known.keys() & set(gone))
+    before = count(connection, entity)
+    user_ids, known = {}, {}
+    for row in _named_users(connection, entity, [*wanted, *gone]):
+        user_ids[row.id] = row.user_id
+        if row.role is not None:
+            known[row.id] = Standing(row.role, row.status, row.banned, row.muted)
+    done = _apply(connection, entity, known, wanted, known.keys() & set(gone))
+    were = {user_ids[ref]: known.get(ref) for ref in done.refs} if len(done.refs) <= FEW else None
+    return Change(done.added, done.changed, done.removed, before=before, were=were)
+
+
+def _named_users(connection: Connection, entity: Entity, refs: Collection[str]) -> Sequence[Any]:
+    """Return our id, the user id and the standing (NULL where there is none) of each of *refs*."""
+    if not refs:
+        return ()
+    is_member = and_(_JOIN, members.c.entity_ref == entity.ref)
+    return connection.execute(
+        select(users.c.id, users.c.user_id, *_STANDING)
+        .outerjoin_from(users, members, is_member)
+        .where(users.c.tenant == entity.tenant, among(connection, users.c.id, refs))
+    ).all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    added: int
+    changed: int
+    removed: int
+    refs: Collection[str]
 
 
 def _apply(
     connection: Connection,
     entity: Entity,
     known: Mapping[str, Standing],
-    before: int,
     wanted: Mapping[str, Standing],
     gone: Collection[str],
-) -> Change:
+) -> _Applied:
     new = {ref: standing for ref, standing in wanted.items() if ref not in known}
     other = {ref: s for ref, s in wanted.items() if ref in known and known[ref] != s}
     if gone:
@@ -147,7 +179,7 @@ def _apply(
         connection.execute(_UPDATE, [_named(entity, ref, s, "its_") for ref, s in other.items()])
     if new:
         connection.execute(insert(members), [_named(entity, ref, s) for ref, s in new.items()])
-    return Change(added=len(new), changed=len(other), removed=len(gone), before=before)
+    return _Applied(len(new), len(other), len(gone), [*new, *other, *gone])
 
 
 def _named(entity: Entity, user_ref: str, standing: Standing, prefix: str = "") -> dict[str, Any]:

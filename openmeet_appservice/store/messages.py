@@ -31,12 +31,15 @@ REPEATABLE_MS = KEPT_MS
 class Sender:
     """A user who is to speak in an entity's room, and all that decides whether that is possible.
 
-    *role* is None for somebody who is not a member, *room_id* while there is no room; *silenced* says that
-    the member is banned or muted, *settled* that Synapse agrees with everything OpenMeet wants of the entity.
+    *role* is None for somebody who is not a member, *room_id* while there is no room; *registered* says that
+    Synapse has the user's account, *silenced* that the member is banned or muted, *settled* that Synapse
+    agrees with everything OpenMeet wants of the entity.
     """
 
     user_ref: str
     user_id: str
+    registered: bool
+    entity_ref: str
     role: str | None
     status: str | None
     silenced: bool
@@ -111,6 +114,7 @@ def sender(
         select(
             users.c.id,
             users.c.user_id,
+            users.c.registered_at,
             members.c.role,
             members.c.status,
             members.c.banned,
@@ -131,6 +135,8 @@ def sender(
     return Sender(
         user_ref=user.id,
         user_id=user.user_id,
+        registered=user.registered_at is not None,
+        entity_ref=entity.id,
         role=user.role,
         status=user.status,
         silenced=bool(user.banned or user.muted),

@@ -11,11 +11,15 @@ sets ``observed_generation``. A row is worked on by one worker at a time::
 
 While a row is leased its ``due_at`` is the end of the lease, so that a dead worker's rows come back by
 themselves; any other value there says that it was touched meanwhile.
+
+Whatever makes a row due is counted in ``touches``. Most of it asks for the whole to be compared
+(``whole_touch``); a change of a few members asks for them alone, who then stand in `store.checks`. What a run
+began with is dealt with when it ends well (``seen_touch``); so nothing is lost however a run ends.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
@@ -62,8 +66,21 @@ class SyncStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Touched:
+    """A row after a touch: *touches* is that one's number."""
+
+    generation: int
+    observed_generation: int
+    touches: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
-    """One row, held by one worker until *until* (milliseconds since the epoch)."""
+    """One row, held by one worker until *until* (milliseconds since the epoch).
+
+    *touches* is how often it had been touched when it was claimed, *whole* whether more than single members
+    had to be compared then.
+    """
 
     tenant: str
     subject: Subject
@@ -72,6 +89,16 @@ class Lease:
     attempts: int
     epoch: int
     until: int
+    touches: int = 0
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When the next row becomes due (milliseconds since the epoch), None for none, and how many are to do."""
+
+    next_due: int | None
+    pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,13 @@ class Standing:
 
 def touch(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> int:
     """Say that the desired state has changed; return the new generation."""
+    return change(connection, tenant, subject, ref, now=now).generation
+
+
+def change(
+    connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int, whole: bool = True
+) -> Touched:
+    """Say that the desired state has changed; not *whole*: only that of members in `store.checks`."""
     upsert = _insert_for(connection)(sync).values(
         tenant=tenant,
         subject=subject,
@@ -93,25 +127,52 @@ def touch(connection: Connection, tenant: str, subject: Subject, ref: str, *, no
         observed_generation=0,
         due_at=now,
         attempts=0,
+        touches=1,
+        whole_touch=1,
+        seen_touch=0,
         lease_epoch=0,
         compared_at=now if subject == "entity" else None,
     )
+    touches = sync.c.touches + 1
     statement = upsert.on_conflict_do_update(
         index_elements=["tenant", "subject", "ref"],
-        set_={"generation": sync.c.generation + 1, "due_at": now, "attempts": 0},
-    ).returning(sync.c.generation)
-    return int(connection.execute(statement).scalar_one())
+        set_={
+            "generation": sync.c.generation + 1,
+            "due_at": now,
+            "attempts": 0,
+            "touches": touches,
+            "whole_touch": touches if whole else sync.c.whole_touch,
+        },
+    ).returning(sync.c.generation, sync.c.observed_generation, sync.c.touches)
+    return Touched(*connection.execute(statement).one())
 
 
 def poke(connection: Connection, tenant: str, subject: Subject, ref: str, *, now: int) -> None:
-    """Have the row compared again soon, though nothing new is wanted."""
-    connection.execute(update(sync).where(_row(tenant, subject, ref)).values(due_at=now))
+    """Have the row compared again soon, as a whole, though nothing new is wanted."""
+    connection.execute(update(sync).where(_row(tenant, subject, ref)).values(due_at=now, **_whole_again()))
+
+
+def poke_members(connection: Connection, tenant: str, ref: str, *, now: int) -> int | None:
+    """Have members of an entity, noted in `store.checks` with the number returned, compared again soon.
+
+    None where there is no such row.
+    """
+    return connection.execute(
+        update(sync)
+        .where(_row(tenant, "entity", ref))
+        .values(due_at=now, touches=sync.c.touches + 1)
+        .returning(sync.c.touches)
+    ).scalar_one_or_none()
 
 
 def poke_by(connection: Connection, tenant: str, subject: Subject, ref: str, *, at: int) -> None:
-    """Have the row compared again at *at* (milliseconds since the epoch), unless it is due before."""
+    """Have the row compared again, as a whole, at *at*, unless it is due before.
+
+    *at* is in milliseconds since the epoch.
+    """
     later = or_(sync.c.due_at.is_(None), sync.c.due_at > at, sync.c.due_at == sync.c.lease_until)
-    connection.execute(update(sync).where(_row(tenant, subject, ref), later).values(due_at=at))
+    due_at = case((later, at), else_=sync.c.due_at)
+    connection.execute(update(sync).where(_row(tenant, subject, ref)).values(due_at=due_at, **_whole_again()))
 
 
 def status(connection: Connection, tenant: str, subject: Subject, ref: str) -> SyncStatus | None:
@@ -138,7 +199,14 @@ def claim_due(connection: Connection, *, now: int, lease: int, limit: int) -> li
     """Take up to *limit* due rows, the longest due first, each for *lease* milliseconds."""
     due = connection.execute(
         select(
-            sync.c.tenant, sync.c.subject, sync.c.ref, sync.c.generation, sync.c.attempts, sync.c.lease_epoch
+            sync.c.tenant,
+            sync.c.subject,
+            sync.c.ref,
+            sync.c.generation,
+            sync.c.attempts,
+            sync.c.touches,
+            (sync.c.whole_touch > sync.c.seen_touch).label("whole"),
+            sync.c.lease_epoch,
         )
         .where(sync.c.due_at <= now, or_(sync.c.lease_until.is_(None), sync.c.lease_until <= now))
         .order_by(sync.c.due_at)
@@ -161,6 +229,8 @@ def claim_due(connection: Connection, *, now: int, lease: int, limit: int) -> li
                 attempts=row.attempts,
                 epoch=row.lease_epoch + 1,
                 until=now + lease,
+                touches=row.touches,
+                whole=bool(row.whole),
             )
         )
     return taken
@@ -175,19 +245,15 @@ def renew(connection: Connection, lease: Lease, *, until: int) -> Lease | None:
     )
     if kept.rowcount == 0:
         return None
-    return Lease(
-        tenant=lease.tenant,
-        subject=lease.subject,
-        ref=lease.ref,
-        generation=lease.generation,
-        attempts=lease.attempts,
-        epoch=lease.epoch,
-        until=until,
-    )
+    return replace(lease, until=until)
 
 
-def finish(connection: Connection, lease: Lease, *, observed: int, lacking: SyncError | None = None) -> bool:
-    """Record that Synapse agrees with generation *observed*; False when the lease was lost.
+def finish(
+    connection: Connection, lease: Lease, *, observed: int, lacking: SyncError | None = None
+) -> Standing | None:
+    """Record that Synapse agrees with generation *observed*; return where the row stands then.
+
+    None when the lease was lost.
 
     Parameters
     ----------
@@ -200,19 +266,24 @@ def finish(connection: Connection, lease: Lease, *, observed: int, lacking: Sync
         .where(_held(lease))
         .values(
             observed_generation=observed,
+            seen_touch=lease.touches,
             attempts=0,
             error=None if lacking is None else write_error(lacking),
             lease_until=None,
             due_at=case((untouched, None), else_=sync.c.due_at),
         )
-    )
-    return done.rowcount > 0
+        .returning(sync.c.generation, sync.c.attempts, sync.c.announced)
+    ).one_or_none()
+    return None if done is None else Standing(*done)
 
 
-def fail(connection: Connection, lease: Lease, error: SyncError, *, retry_at: int) -> bool:
+def fail(
+    connection: Connection, lease: Lease, error: SyncError, *, retry_at: int, whole: bool = True
+) -> bool:
     """Record why it failed and when to try again; False when the lease was lost.
 
-    What was touched meanwhile is tried again at once.
+    What was touched meanwhile is tried again at once. Not *whole*: what was to be compared stays as it was,
+    for the failure says nothing about it.
     """
     failed = connection.execute(
         update(sync)
@@ -222,6 +293,7 @@ def fail(connection: Connection, lease: Lease, error: SyncError, *, retry_at: in
             error=write_error(error),
             lease_until=None,
             due_at=case((sync.c.due_at == lease.until, retry_at), else_=sync.c.due_at),
+            **(_whole_again() if whole else {}),
         )
     )
     return failed.rowcount > 0
@@ -295,26 +367,23 @@ def retry_failed(connection: Connection, *, now: int, code: str | None = None) -
         sync.c.error.is_not(None) if code is None else sync.c.error.startswith(_begins(code), autoescape=True)
     )
     return connection.execute(
-        update(sync).where(why, sync.c.due_at > now, sync.c.lease_until.is_(None)).values(due_at=now)
+        update(sync)
+        .where(why, sync.c.due_at > now, sync.c.lease_until.is_(None))
+        .values(due_at=now, **_whole_again())
     ).rowcount
+
+
+def outlook(connection: Connection, *, now: int) -> Outlook:
+    """Return when the next row becomes due, and how many there are to do."""
+    free = or_(sync.c.lease_until.is_(None), sync.c.lease_until <= now)
+    at = case((free, sync.c.due_at), else_=sync.c.lease_until)
+    found = connection.execute(select(func.min(at), func.count()).where(sync.c.due_at.is_not(None))).one()
+    return Outlook(*found)
 
 
 def next_due(connection: Connection, *, now: int) -> int | None:
     """Return when the next row becomes due (milliseconds since the epoch), None when none will."""
-    free = or_(sync.c.lease_until.is_(None), sync.c.lease_until <= now)
-    return connection.execute(
-        select(case((free, sync.c.due_at), else_=sync.c.lease_until).label("at"))
-        .where(sync.c.due_at.is_not(None))
-        .order_by("at")
-        .limit(1)
-    ).scalar_one_or_none()
-
-
-def pending(connection: Connection) -> int:
-    """Return how many rows are not as OpenMeet wants them."""
-    return connection.execute(
-        select(func.count()).select_from(sync).where(sync.c.due_at.is_not(None))
-    ).scalar_one()
+    return outlook(connection, now=now).next_due
 
 
 def write_error(error: SyncError) -> str:
@@ -327,6 +396,11 @@ def write_error(error: SyncError) -> str:
 def read_error(stored: str | None) -> SyncError | None:
     """Return the error that the column ``error`` holds."""
     return None if stored is None else SyncError(**orjson.loads(stored))
+
+
+def _whole_again() -> dict[str, Any]:
+    touches = sync.c.touches + 1
+    return {"touches": touches, "whole_touch": touches}
 
 
 def _begins(code: str) -> str:

@@ -227,7 +227,7 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
     return WantedEntity(
         tenant=found.tenant,
         ref=found.ref,
-        facts=_facts(
+        facts=facts_of(
             found,
             [known.alias for known in former if known.kept],
             has_room=any(room.state in IN_USE for room in known_rooms),
@@ -248,7 +248,20 @@ def _wanted(connection: Connection, found: Entity, defaults: RoomSettings) -> Wa
     )
 
 
-def _facts(found: Entity, alternatives: Iterable[str], *, has_room: bool, avatar: str | None) -> EntityFacts:
+def facts_of(
+    found: Entity, alternatives: Iterable[str], *, has_room: bool, avatar: str | None
+) -> EntityFacts:
+    """Return what OpenMeet said about *found*.
+
+    Parameters
+    ----------
+    alternatives
+        Aliases of former slugs that it keeps.
+    has_room
+        A room was made or is perhaps being made.
+    avatar
+        What the room shall show; see `pictures.Picture`.
+    """
     access = found.spec.get("access")
     return EntityFacts(
         kind=found.kind,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from openmeet_appservice.chat.routes import MessageRoutes
 from openmeet_appservice.chat.sending import Sending
@@ -26,6 +26,7 @@ from openmeet_appservice.store import (
     keys,
     members,
     messages,
+    puppets,
     rooms,
     sync,
     tenants,
@@ -37,6 +38,7 @@ from openmeet_appservice.store.ids import new_id
 from openmeet_appservice.store.members import Standing
 from openmeet_appservice.store.messages import Message, Sender
 from openmeet_appservice.store.tables import messages as messages_table
+from openmeet_appservice.store.tables import users as users_table
 from openmeet_appservice.web.app import build_app
 from openmeet_appservice.web.auth import digest, new_key
 from openmeet_appservice.web.routes import Scope
@@ -196,6 +198,31 @@ class Synapse:
 
 
 @dataclass
+class Doorkeeper:
+    """Stands for the reconciler, which lets members in.
+
+    Parameters
+    ----------
+    outside
+        Those who are not inside.
+    fault
+        What it raises instead.
+    """
+
+    outside: set[str] = field(default_factory=set)
+    fault: Exception | None = None
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def __call__(self, tenant: str, entity_ref: str, user_id: str) -> bool:
+        self.asked.append((tenant, entity_ref, user_id))
+        if self.fault is not None:
+            raise self.fault
+        was_outside = user_id in self.outside
+        self.outside.discard(user_id)
+        return was_outside
+
+
+@dataclass
 class World:
     """What a test acts on: tenant T1 with ada (host) and alan (nobody yet), the event Board-Games."""
 
@@ -206,6 +233,7 @@ class World:
     entity: Entity
     room_ref: str
     slept: list[float]
+    doorkeeper: Doorkeeper
 
     async def sender(self, user: str = "ada") -> Sender:
         found = await self.database.read(messages.sender, "t1", "event", "board-games", user)
@@ -235,6 +263,14 @@ class World:
 
         await self.database.write(write)
 
+    async def unregister(self, user: str) -> None:
+        """Make a user one whose account was never made."""
+        await self.database.write(
+            lambda connection: connection.execute(
+                update(users_table).where(users_table.c.slug_key == user).values(registered_at=None)
+            )
+        )
+
     async def touch(self) -> None:
         """Have something change that Synapse does not follow yet."""
         await self.database.write(sync.touch, "t1", "entity", self.entity.ref, now=self.clock())
@@ -258,7 +294,7 @@ class World:
 def _set_up(connection: Connection) -> tuple[Entity, str]:
     tenants.create(connection, "T1", name="One", settings={}, now=START)
     for slug, user_id in (("Ada", ADA), ("alan", ALAN)):
-        users.create(
+        made = users.create(
             connection,
             "t1",
             slug,
@@ -269,6 +305,8 @@ def _set_up(connection: Connection) -> tuple[Entity, str]:
             now=START,
             new_id=new_id,
         )
+        assert made is not None
+        puppets.set_registered(connection, "t1", made.ref, now=START)
     entity = entities.create(
         connection,
         "t1",
@@ -320,8 +358,9 @@ async def world(database: Database, synapse: Synapse, clock: Clock) -> AsyncIter
             retries=RetryPolicy(attempts=2),
             sleep=sleep,
         )
-        sending = Sending(database, Homeserver(api, "openmeet"), sleep, clock)
-        world = World(database, synapse, clock, sending, entity, room_ref, slept)
+        doorkeeper = Doorkeeper()
+        sending = Sending(database, Homeserver(api, "openmeet"), sleep, clock, doorkeeper)
+        world = World(database, synapse, clock, sending, entity, room_ref, slept, doorkeeper)
         await world.settle()
         yield world
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from openmeet_appservice.domain.arrival import MARK
-from openmeet_appservice.errors import Conflict, Unavailable
+from openmeet_appservice.errors import Conflict, HomeserverUnreachable, NotReconciled, Unavailable
 from openmeet_appservice.store import messages
 from openmeet_appservice.store.idempotency import KEPT_MS
 from openmeet_appservice.store.tables import room_events
@@ -267,3 +267,48 @@ async def test_what_is_known_of_a_sender(world: World) -> None:
     assert await read(messages.sender, "t1", "event", "other", "ada") == "no entity"
     assert await read(messages.sender, "t1", "group", "board-games", "ada") == "no entity"
     assert await read(messages.sender, "t2", "event", "board-games", "ada") == "no entity"
+
+
+async def test_who_is_outside_is_let_in_and_then_speaks(world: World) -> None:
+    world.doorkeeper.outside = {ADA}
+    world.synapse.faults = [Refusal(403, "M_FORBIDDEN")]
+    await world.send("m1")
+    assert world.synapse.said == [(ADA, "Hello")]
+    assert world.doorkeeper.asked == [("t1", world.entity.ref, ADA)]
+    assert world.synapse.transactions == ["txn-m1"] * 2
+
+
+async def test_who_has_no_account_is_let_in_before_anything_is_sent(world: World) -> None:
+    await world.unregister("ada")
+    world.doorkeeper.outside = {ADA}
+    await world.send("m1")
+    assert world.synapse.transactions == ["txn-m1"]
+    assert world.doorkeeper.asked == [("t1", world.entity.ref, ADA)]
+
+
+async def test_who_is_inside_and_may_not_speak_is_refused(world: World) -> None:
+    world.synapse.faults = [Refusal(403, "M_FORBIDDEN")]
+    with pytest.raises(Conflict) as caught:
+        await world.send("m1")
+    assert caught.value.code == "refused_by_homeserver"
+    assert world.synapse.transactions == ["txn-m1"]
+
+
+async def test_who_does_not_belong_into_the_room_is_not_let_in(world: World) -> None:
+    world.doorkeeper.fault = NotReconciled("member_banned", "banned by a moderator")
+    world.synapse.faults = [Refusal(403, "M_FORBIDDEN")]
+    with pytest.raises(Conflict) as caught:
+        await world.send("m1")
+    assert (caught.value.code, caught.value.detail) == ("sender_may_not_chat", "banned by a moderator")
+    assert await world.row("m1") is None
+
+
+async def test_nobody_can_be_let_in_while_synapse_is_away(world: World) -> None:
+    world.doorkeeper.fault = HomeserverUnreachable("away")
+    world.synapse.faults = [Refusal(403, "M_FORBIDDEN")] * 3
+    with pytest.raises(Unavailable):
+        await world.send("m1")
+    world.doorkeeper.fault, world.doorkeeper.outside = None, {ADA}
+    await world.send("m1", txn="another")
+    assert world.synapse.said == [(ADA, "Hello")]
+    assert set(world.synapse.transactions) == {"txn-m1"}

@@ -53,14 +53,15 @@ def apply_action(actual: ActualRoom | None, action: Action, desired: DesiredRoom
         case SetDirectoryVisibility(listed):
             _bot_is_in(actual, desired.bot)
             return replace(actual, listed=listed)
-        case Ban(user, _):
+        case Ban(user):
             _can_remove(actual, user, desired.bot)
             ours = actual.our_bans | {user}
             return replace(_with_member(actual, user, "ban"), our_bans=ours)
         case Unban(user):
             if actual.members.get(user) != "ban":
                 raise Refused("403: not banned")
-            return replace(_with_member(actual, user, "leave"), our_bans=actual.our_bans - {user})
+            after = _with_member(actual, user, "leave")
+            return replace(after, our_bans=after.our_bans - {user}, kept_out=after.kept_out - {user})
         case Invite() | Join() | Kick():
             return _with_membership(actual, action, desired.bot)
         case _:

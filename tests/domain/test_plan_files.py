@@ -152,7 +152,8 @@ def _actual(data: Mapping[str, Any], desired: DesiredRoom, apply: Apply) -> Actu
     strangers = ("@bot", "@stranger")
     puppets = [user for user in given["members"] if not user.startswith(strangers)]
     given["ours"] = frozenset(given.get("ours", puppets))
-    given["our_bans"] = frozenset(given.get("our_bans", room.our_bans))
+    for name in ("our_bans", "kept_out", "came", "returners"):
+        given[name] = frozenset(given.get(name, getattr(room, name)))
     return replace(room, **given)
 
 

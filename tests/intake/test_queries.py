@@ -39,7 +39,7 @@ async def everything(intake: Any) -> list[Any]:
             connection.execute(select(func.count()).select_from(table)).scalar()
             for table in (entities, rooms, tenants)
         ]
-        return [*counts, sync.pending(connection), sync.next_due(connection, now=0)]
+        return [*counts, sync.outlook(connection, now=0).pending, sync.next_due(connection, now=0)]
 
     return await intake.database.read(read)  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -30,7 +30,17 @@ from openmeet_appservice.domain.kinds import (
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.homeserver import AdminCalls, Homeserver, MatrixApi, RetryPolicy, open_session
 from openmeet_appservice.reconciler import Reconciler, ReconcilerSettings
-from openmeet_appservice.store import entities, former_slugs, members, rooms, schema, sync, tenants, users
+from openmeet_appservice.store import (
+    checks,
+    entities,
+    former_slugs,
+    members,
+    rooms,
+    schema,
+    sync,
+    tenants,
+    users,
+)
 from openmeet_appservice.store.database import Database, open_database
 from openmeet_appservice.store.entities import Entity, Removals
 from openmeet_appservice.store.ids import new_id
@@ -123,14 +133,15 @@ class Service:
     @property
     def homeserver(self) -> Homeserver:
         """A client for the test's own eyes, past the proxy."""
-        return self._client(self.proxy.target)
+        return self.client(self.proxy.target)
 
     def admin(self, url: str, token: str) -> AdminCalls:
         """Return a client for the admin API."""
         retries = RetryPolicy(attempts=2, first_wait=0.05)
         return AdminCalls(MatrixApi(url, [token], self.proxy.session, retries=retries))
 
-    def _client(self, url: str) -> Homeserver:
+    def client(self, url: str) -> Homeserver:
+        """Return a client for the homeserver at *url*."""
         retries = RetryPolicy(attempts=2, first_wait=0.05)
         return Homeserver(MatrixApi(url, [TOKEN], self.proxy.session, retries=retries), "openmeet")
 
@@ -138,7 +149,7 @@ class Service:
         """Start a reconciler, as a new process would."""
         self.reconciler = Reconciler(
             self.database,
-            self._client(self.proxy.url),
+            self.client(self.proxy.url),
             self.wakeups,
             self.settings,
             admin=None if self.admin_token is None else self.admin(self.proxy.url, self.admin_token),
@@ -194,6 +205,16 @@ class Service:
             standings,
             lambda slug: f"@openmeet_{TENANT}_{slug}:{SERVER}",
             confirmed,
+        )
+
+    async def change(self, name: str, who: dict[str, str | Standing], gone: tuple[str, ...] = ()) -> None:
+        """Add or change some members of an event, and remove others, as a delta does."""
+        await self._write(
+            _change_members,
+            self.slug(name),
+            {self.slug(user): r if isinstance(r, Standing) else Standing(r, None) for user, r in who.items()},
+            [self.slug(user) for user in gone],
+            lambda slug: f"@openmeet_{TENANT}_{slug}:{SERVER}",
         )
 
     async def rename(self, name: str, new: str) -> Entity:
@@ -306,9 +327,9 @@ class Service:
         }
 
 
-def room_settings(version: str | None = None) -> RoomSettings:
-    """Return the configuration's defaults."""
-    return RoomSettings(
+def room_settings(version: str | None = None, **chosen: Any) -> RoomSettings:
+    """Return the configuration's defaults, with what is *chosen* otherwise."""
+    defaults = RoomSettings(
         alias="{kind}-{slug}-{tenant}",
         private_alias=False,
         version=version,
@@ -317,14 +338,17 @@ def room_settings(version: str | None = None) -> RoomSettings:
         power_levels=DEFAULT_POWER_LEVELS,
         chat_statuses=DEFAULT_CHAT_STATUSES,
     )
+    return replace(defaults, **chosen)
 
 
-async def make_service(world: World, database: Database, version: str | None) -> Service:
+async def make_service(
+    world: World, database: Database, version: str | None, *, poll: float = 0.5, **chosen: Any
+) -> Service:
     """Return a service that is not started, with its tenant."""
     await database.write(tenants.create, TENANT, name="Tenant", settings={}, now=_now())
     proxy = Proxy(world.synapse.url, world.session)
     await proxy.start()
-    settings = ReconcilerSettings(SERVER, BOT, room_settings(version), poll_seconds=0.5)
+    settings = ReconcilerSettings(SERVER, BOT, room_settings(version, **chosen), poll_seconds=poll)
     return Service(database, proxy, settings)
 
 
@@ -408,6 +432,24 @@ def _put_entity(
         members.replace(connection, found, {refs[name]: standing for name, standing in who.items()})
     entities.touch(connection, found, Removals.CONFIRMED if confirmed else Removals.MANY, now=_now())
     return found
+
+
+def _change_members(
+    connection: Connection,
+    slug: str,
+    who: dict[str, Standing],
+    gone: list[str],
+    user_id: Callable[[str], str],
+) -> None:
+    found = entities.find(connection, TENANT, EntityKind.EVENT, slug)
+    assert found is not None
+    named = [*who, *gone]
+    refs = users.ensure(connection, TENANT, named, user_id=user_id, now=_now(), new_id=new_id)
+    wanted = {refs[name]: standing for name, standing in who.items()}
+    change = members.merge(connection, found, wanted, [refs[name] for name in gone])
+    assert change.were is not None
+    touch = entities.touch(connection, found, Removals.FEW, now=_now(), whole=False)
+    checks.note(connection, TENANT, found.ref, change.were, touch)
 
 
 def _rename(connection: Connection, slug: str, new: str, alias: str) -> Entity:

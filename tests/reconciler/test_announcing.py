@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,17 @@ from openmeet_appservice.reconciler.announcing import (
 )
 from openmeet_appservice.reconciler.failures import Failure
 from openmeet_appservice.reconciler.results import Result
-from openmeet_appservice.store import endpoints, entities, event_log, puppets, rooms, sync, tenants, users
+from openmeet_appservice.store import (
+    endpoints,
+    entities,
+    event_log,
+    kicks,
+    puppets,
+    rooms,
+    sync,
+    tenants,
+    users,
+)
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.endpoint_row import Wanted
 from openmeet_appservice.store.entities import Entity
@@ -416,7 +427,7 @@ async def test_a_puppet_s_first_name_is_told(told: Told) -> None:
 async def test_somebody_who_is_denied_is_told_of(told: Told) -> None:
     entity = await told.entity()
     room = await told.room(entity, "!1")
-    await told.announcer.denied(room, "@stranger:example.org", "not a member")
+    await told.announcer.removed(room, "@stranger:example.org", "not a member", denied=True, counted=False)
     [body] = await told.bodies()
     assert (body["type"], body["data"]) == (
         "member.denied",
@@ -427,3 +438,40 @@ async def test_somebody_who_is_denied_is_told_of(told: Told) -> None:
             "reason": "not a member",
         },
     )
+
+
+async def test_a_user_who_is_denied_is_named(told: Told) -> None:
+    entity = await told.entity()
+    room = await told.room(entity, "!1")
+    await told.database.write(
+        users.create,
+        "t1",
+        "Ada",
+        user_id="@openmeet_t1_ada:example.org",
+        spec={},
+        external_id="9",
+        as_of=None,
+        now=1,
+        new_id=told.new_id,
+    )
+    await told.announcer.removed(room, "@openmeet_t1_ada:example.org", "came back", denied=True, counted=True)
+    [body] = await told.bodies()
+    assert body["data"]["member"] == {
+        "user_id": "@openmeet_t1_ada:example.org",
+        "user": "Ada",
+        "external_id": "9",
+    }
+
+
+async def test_who_is_removed_is_remembered_for_an_hour(told: Told) -> None:
+    entity = await told.entity()
+    room = await told.room(entity, "!1")
+    for at, who in ((NOW, "@a:x"), (NOW + 1, "@a:x"), (NOW + 1, "@b:x")):
+        announcer = Announcer(told.database, told.wakeups, now=partial(int, at), new_id=told.new_id)
+        await announcer.removed(room, who, "gone", denied=False, counted=True)
+    assert await told.types() == []
+    recent = told.database.read
+    assert await recent(kicks.recent, "t1", entity.ref, now=NOW + 1) == {"@a:x": 2, "@b:x": 1}
+    assert await recent(kicks.recent, "t2", entity.ref, now=NOW + 1) == {}
+    assert await recent(kicks.recent, "t1", entity.ref, now=NOW + kicks.WITHIN_MS) == {"@a:x": 1, "@b:x": 1}
+    assert await recent(kicks.recent, "t1", entity.ref, now=NOW + kicks.WITHIN_MS + 1) == {}

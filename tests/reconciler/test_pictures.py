@@ -89,7 +89,7 @@ class Painter:
         assert self.client is not None
         worker = PictureWorker(
             self.service.database,
-            self.service._client(self.service.proxy.url),
+            self.service.client(self.service.proxy.url),
             self.client,
             self.service.wakeups,
             now=now,

@@ -15,6 +15,7 @@ from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.entities import Entity, Removals
 from openmeet_appservice.store.event_log import Appended
 from openmeet_appservice.store.ids import new_id
+from openmeet_appservice.store.member_tables import member_checks, member_errors, member_kicks
 from openmeet_appservice.store.members import Standing
 from openmeet_appservice.store.tables import (
     batches,
@@ -44,6 +45,9 @@ EVERYWHERE = (
     replays,
     messages,
     dead_letters,
+    member_checks,
+    member_errors,
+    member_kicks,
 )
 
 
@@ -94,6 +98,10 @@ def _make(connection: Connection, tenant: str, slug: str) -> Entity:
             **here, id=new_id("msg"), user_ref="u", transaction_id="t", content="secret", created_at=1
         )
     )
+    person = {"tenant": tenant, "entity_ref": made.ref, "user_id": "@ada:hs.test"}
+    connection.execute(insert(member_checks).values(**person, touch=1))
+    connection.execute(insert(member_errors).values(**person, at=1, detail="refused"))
+    connection.execute(insert(member_kicks).values(**person, at=1))
     connection.execute(
         insert(dead_letters).values(
             **endpoint,

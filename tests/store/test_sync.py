@@ -145,7 +145,7 @@ async def test_next_due(database: Database) -> None:
     await touch(database, "e1", now=500)
     await touch(database, "e2", now=300)
     assert await database.read(sync.next_due, now=0) == 300
-    assert await database.read(sync.pending) == 2
+    assert (await database.read(sync.outlook, now=0)).pending == 2
     [lease] = await claim(database, now=300)
     assert await database.read(sync.next_due, now=300) == 500
     # Touched while it is leased: nobody can take it before the lease ends.

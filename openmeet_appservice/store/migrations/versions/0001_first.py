@@ -412,6 +412,41 @@ def upgrade() -> None:
         postgresql_where=sa.text("parked_at IS NOT NULL"),
     )
     op.create_table(
+        "member_checks",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=255), nullable=False),
+        sa.Column(
+            "was",
+            sa.Text(),
+            nullable=True,
+            comment="JSON: the standing when Synapse last agreed, null for none; NULL: not known",
+        ),
+        sa.Column("touch", sa.BigInteger(), nullable=False, comment="that of sync at the last change"),
+        sa.PrimaryKeyConstraint("tenant", "entity_ref", "user_id", name=op.f("pk_member_checks")),
+        comment="Those of whom alone it is to be seen whether they are inside as they should be.",
+    )
+    op.create_table(
+        "member_errors",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=255), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "entity_ref", "user_id", name=op.f("pk_member_errors")),
+        comment="What the homeserver refused about single people, until it agrees.",
+    )
+    op.create_table(
+        "member_kicks",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("entity_ref", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=255), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "entity_ref", "user_id", "at", name=op.f("pk_member_kicks")),
+        comment="Whom the service has removed in the last hour, for those who come back again and again.",
+    )
+    op.create_index("ix_member_kicks_at", "member_kicks", ["tenant", "at"], unique=False)
+    op.create_table(
         "members",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("entity_ref", sa.String(length=64), nullable=False),
@@ -631,6 +666,14 @@ def upgrade() -> None:
             nullable=True,
             comment="an entity's turn in the full check; NULL: it takes none",
         ),
+        sa.Column("touches", sa.BigInteger(), nullable=False, comment="counts what made it due"),
+        sa.Column(
+            "whole_touch",
+            sa.BigInteger(),
+            nullable=False,
+            comment="the last of them after which not only single people have to be compared",
+        ),
+        sa.Column("seen_touch", sa.BigInteger(), nullable=False, comment="the last that was dealt with"),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
         sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "subject", "ref", name=op.f("pk_sync")),
