@@ -30,6 +30,7 @@ from openmeet_appservice.intake.watch import Watch
 from openmeet_appservice.outbound.client import GuardedClient
 from openmeet_appservice.outbound.guard import Guard
 from openmeet_appservice.provisioning.batch import MAX_ITEMS
+from openmeet_appservice.provisioning.explaining import Explaining
 from openmeet_appservice.provisioning.lookup import Asking, Lookup
 from openmeet_appservice.provisioning.parts import Explain, Parts, Post, explains_nothing
 from openmeet_appservice.provisioning.routes import routes as provisioning_routes
@@ -311,6 +312,7 @@ def api_routes(parts: Parts, sending: Sending, rooms: RoomSettings) -> Sequence[
     rooms
         The settings of the rooms of tenants that chose nothing themselves.
     """
+    explained = Explaining(parts.database, sending.homeserver, rooms, parts.bot)
     spoken = MessageRoutes(
         sending,
         rooms,
@@ -318,7 +320,7 @@ def api_routes(parts: Parts, sending: Sending, rooms: RoomSettings) -> Sequence[
         new_message_id=lambda: new_id("msg"),
     )
     return with_standard_routes(
-        [*provisioning_routes(parts), *spoken.routes()],
+        [*provisioning_routes(parts), *explained.routes(), *spoken.routes()],
         ABOUT,
         features=FEATURES,
         limits={

@@ -101,7 +101,7 @@ def test_parameters_in_paths_are_declared() -> None:
 
 @pytest.mark.parametrize(
     "later",
-    ["/stream", "/sessions", "/explain"],
+    ["/stream", "/sessions"],
 )
 def test_what_does_not_exist_yet_is_not_there(later: str) -> None:
     assert not [path for path in DOCUMENT["paths"] if later in path]

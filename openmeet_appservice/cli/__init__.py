@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from openmeet_appservice import __version__, errors
-from openmeet_appservice.cli import admin, adopting, delivery, importing, service, setup
+from openmeet_appservice.cli import admin, adopting, delivery, explaining, importing, service, setup
 from openmeet_appservice.cli.output import DONE, PROBLEM, WRONG_USAGE
 
 EPILOG = """\
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"openmeet-appservice {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (setup, service, admin, importing, adopting, delivery):
+    for part in (setup, service, admin, explaining, importing, adopting, delivery):
         part.add_commands(commands)
     return parser
 
