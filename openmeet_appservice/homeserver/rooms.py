@@ -71,8 +71,8 @@ class RoomCalls(Calls):
             if is_not_found(error):
                 return None
             raise
-        if not isinstance(answer, dict):
-            raise HomeserverUnreachable("the membership is not an object")
+        if not isinstance(answer, dict) or "content" not in answer:
+            raise HomeserverUnreachable("the membership is no event")
         return answer
 
     async def set_state(

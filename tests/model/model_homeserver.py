@@ -205,9 +205,13 @@ class ModelHomeserver:
 
     def state_event(self, sender: str, room_id: str, event_type: str, state_key: str) -> JsonObject:
         """Return the content of one state event."""
+        return dict(self.whole_state_event(sender, room_id, event_type, state_key)["content"])
+
+    def whole_state_event(self, sender: str, room_id: str, event_type: str, state_key: str) -> JsonObject:
+        """Return one state event."""
         for event in self._visible(sender, room_id).state_as_seen_by(sender):
             if (event["type"], event["state_key"]) == (event_type, state_key):
-                return dict(event["content"])
+                return event
         raise MatrixError(404, "M_NOT_FOUND", "Event not found.")
 
     def set_state(

@@ -61,6 +61,11 @@ def _member_operation(what: str) -> Operation:
 _OPERATIONS |= {("POST", f"{_V3}/rooms/*/{what}"): _member_operation(what) for what in _MEMBERSHIPS}
 
 
+def _whole_event(hs: ModelHomeserver, who: str, at: list[str], body: JsonObject) -> Any:
+    """Return a state event as it is asked for with ``format=event``."""
+    return hs.whole_state_event(who, *at)
+
+
 class UnknownRequest(AssertionError):
     """The model does not know this request: teach it what Synapse does with it."""
 
@@ -84,6 +89,8 @@ def performer(homeserver: ModelHomeserver, unknown: list[str]) -> Perform:
 async def _answer(homeserver: ModelHomeserver, asked: Asked) -> Any:
     parts = [unquote(part) for part in asked.url.raw_path.removeprefix("/").split("/")]
     operation, at = _find(asked.method, parts)
+    if asked.query.get("format") == "event":
+        operation = _whole_event
     who = asked.query.get("user_id", homeserver.bot)
     if who not in homeserver.profiles:
         raise forbidden("Application service has not registered this user")
