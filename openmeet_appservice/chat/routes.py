@@ -104,7 +104,8 @@ class MessageRoutes:
             summary=f"Speak in {_ROOMS[kind]} as a user",
             description=(
                 "Sends plain text and answers once it is in the room. With an `Idempotency-Key` the request "
-                "may be repeated after any failure: the message is sent once."
+                "may be repeated after any failure: the message is sent once. In a large room, a member who "
+                "is not inside yet joins first (see the setting `rooms.join`)."
             ),
             tag="messages",
             access=Access.TENANT,

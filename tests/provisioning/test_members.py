@@ -200,6 +200,46 @@ async def test_only_members_are_asked_for_again(event: Api) -> None:
     assert await event.settle() == 1
 
 
+async def test_platform_roles_give_no_power(event: Api) -> None:
+    """Power comes from the role in this event or group; nobody can say that a user is an admin at large."""
+    for body in ({"display_name": "Ada", "role": "admin"}, {"display_name": "Ada", "roles": ["superadmin"]}):
+        wrong = await event.put("/tenants/t1/users/ada", body)
+        assert wrong.status == 422
+    assert (await event.put(f"{MEMBERS}/ada", {"role": "admin"})).pointers == ["/role"]
+    await event.put(f"{MEMBERS}/ada", {"role": "participant"})
+    assert (await event.patch(MEMBERS, {"upsert": [{"user": "ada", "role": "platform_admin"}]})).status == 422
+    assert await roles(event) == {"ada": "participant"}
+
+
+async def whole_is_compared(api: Api) -> bool:
+    """Whether the next run compares the whole room, not only single members."""
+    [lease] = await api.database.write(sync.claim_due, now=api.clock.ms, lease=1000, limit=9)
+    await api.database.write(sync.release, lease, now=api.clock.ms)
+    return lease.whole
+
+
+async def test_few_who_change_are_compared_alone_and_many_with_the_whole_room(event: Api) -> None:
+    await event.put(MEMBERS, {"members": attendees(100)})
+    assert await whole_is_compared(event)
+    await event.settle()
+    await event.put(f"{MEMBERS}/u1", {"role": "host"})
+    await event.patch(MEMBERS, {"remove": ["u2"], "upsert": [{"user": "u3", "role": "speaker"}]})
+    await event.put(MEMBERS, {"members": attendees(98, start=2)})
+    assert not await whole_is_compared(event)
+    await event.settle()
+    # So many removals at once are held back, and for that the whole room has to be seen.
+    await event.patch(MEMBERS, {"remove": [f"u{n}" for n in range(10, 31)]})
+    assert await whole_is_compared(event)
+    await event.settle()
+    await event.put(f"{MEMBERS}/u3", {"role": "host"})
+    await event.patch(EVENT, {"name": "Other"})
+    assert await whole_is_compared(event)
+    await event.fail("homeserver_refused")
+    event.clock.ms += 5000
+    await event.put(f"{MEMBERS}/u3", {"role": "speaker"})
+    assert await whole_is_compared(event)
+
+
 class TestConfirmedRemovals:
     """`store.entities` says when a bulk removal is confirmed."""
 

@@ -63,6 +63,18 @@ async def test_a_delta_leaves_others_alone(database: Database, entity: Entity) -
     assert await database.read(members.of_entity, entity) == {b: HOST, c: GUEST}
 
 
+async def test_a_change_says_what_each_was_before(database: Database, entity: Entity) -> None:
+    a, b, c, d = await refs(database, 4)
+    await database.write(members.replace, entity, {a: HOST, b: GUEST})
+    change = await database.write(members.merge, entity, {a: HOST, b: HOST, c: GUEST}, [d])
+    assert change.were == {"@U1:example.org": GUEST, "@U2:example.org": None}
+    change = await database.write(members.replace, entity, {a: HOST, c: GUEST})
+    assert change.were == {"@U1:example.org": HOST}
+    assert (await database.write(members.replace, entity, {a: HOST, c: GUEST})).were == {}
+    crowd = dict.fromkeys(await refs(database, members.FEW + 3), GUEST)
+    assert (await database.write(members.replace, entity, crowd)).were is None
+
+
 async def test_facts_are_what_the_domain_wants(database: Database, entity: Entity) -> None:
     a, b = await refs(database, 2)
     await database.write(members.replace, entity, {a: Standing("host", "maybe"), b: Standing("owner")})
