@@ -186,3 +186,33 @@ async def test_two_workers_never_share_a_row(database: Database, migrated_url: s
     assert sorted(taken) == sorted(refs)
     if replica is not database:
         await replica.close()
+
+
+async def test_what_has_to_be_compared(database: Database) -> None:
+    async def claimed() -> Lease:
+        [lease] = await claim(database, now=1000)
+        return lease
+
+    await touch(database)
+    lease = await claimed()
+    assert lease.whole
+    await database.write(sync.finish, lease, observed=1)
+    await database.write(sync.change, "t1", "entity", "e1", now=1000, whole=False)
+    lease = await claimed()
+    assert not lease.whole
+    # A homeserver that is away says nothing about the room.
+    await database.write(sync.fail, lease, ERROR, retry_at=1000, whole=False)
+    lease = await claimed()
+    assert not lease.whole
+    # While it is worked on somebody asks for more.
+    await database.write(sync.poke, "t1", "entity", "e1", now=1000)
+    await database.write(sync.finish, lease, observed=2)
+    lease = await claimed()
+    assert lease.whole
+    await database.write(sync.finish, lease, observed=2)
+    assert await database.write(sync.poke_members, "t1", "e1", now=1000) == 4
+    lease = await claimed()
+    assert not lease.whole
+    await database.write(sync.fail, lease, ERROR, retry_at=1000)
+    assert (await claimed()).whole
+    assert await database.write(sync.poke_members, "t1", "unknown", now=1000) is None
