@@ -54,7 +54,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a write did. *ref* is our id of the entity."""
+    """What a write did. *ref* is our id of the entity, *tenant_id* the tenant's as given, where known."""
 
     ref: str
     created: bool = False
@@ -62,6 +62,7 @@ class Done:
     superseded: bool = False
     members_superseded: bool = False
     change: Change | None = None
+    tenant_id: str | None = None
 
 
 Standings = Mapping[str, Standing]
@@ -174,7 +175,7 @@ def change_people(
     leaving = list(users.refs(connection, tenant.tenant, gone).values()) if gone else []
     change = members.merge(connection, found, wanted, leaving)
     found = _note_people(connection, found, change, write)
-    done = Done(found.ref, change=change)
+    done = Done(found.ref, change=change, tenant_id=tenant.tenant_id)
     return _finish(connection, found, done, write, explicit=explicit)
 
 

@@ -41,7 +41,6 @@ from openmeet_appservice.provisioning.writes import (
 from openmeet_appservice.store import entities, members
 from openmeet_appservice.store.entities import Entity, EntityView
 from openmeet_appservice.store.members import Member
-from openmeet_appservice.store.tenants import Tenant
 from openmeet_appservice.web.models import AnswerModel, PageQuery
 from openmeet_appservice.web.routes import Access, Request, Response, Route
 
@@ -222,33 +221,38 @@ class Members:
         if done.touched:
             self.parts.wakeups.wake("reconcile")
 
-        def read(connection: Connection) -> tuple[Tenant, EntityView]:
-            tenant = require_tenant(connection, request.path["tenant"])
-            view = entities.view_of(connection, tenant.tenant, done.ref)
-            if view is None:
-                raise no_entity(connection, tenant, self.kind.kind, self.kind.place(request).slug)
-            return tenant, view
+        tenant = key(request.path["tenant"])
 
-        def read_all(connection: Connection) -> tuple[Tenant, EntityView, int]:
-            tenant, view = read(connection)
+        def read(connection: Connection) -> EntityView:
+            view = entities.view_of(connection, tenant, done.ref)
+            if view is None:
+                # Deleted for good meanwhile.
+                known = require_tenant(connection, tenant)
+                raise no_entity(connection, known, self.kind.kind, self.kind.place(request).slug)
+            return view
+
+        def read_all(connection: Connection) -> tuple[str, EntityView, int]:
+            view = read(connection)
+            # What the write knows need not be read again.
+            tenant_id = done.tenant_id or require_tenant(connection, tenant).tenant_id
             number = members.count(connection, view.entity) if done.change is None else done.change.after
-            return tenant, view, number
+            return tenant_id, view, number
 
         async def look() -> SyncState:
-            return entity_sync((await self.parts.database.read(read))[1])
+            return entity_sync(await self.parts.database.read(read))
 
         if not done.superseded:
             await settle(self.parts, request, write.now, look)
-        tenant, view, count = await self.parts.database.read(read_all)
-        body = _written(tenant, view, count, done)
+        tenant_id, view, number = await self.parts.database.read(read_all)
+        body = _written(tenant_id, view, number, done)
         status = http_status(body.sync, created=done.created, superseded=done.superseded)
         return Response(status=status, body=body, etag=body.etag)
 
 
-def _written(tenant: Tenant, view: EntityView, count: int, done: Done) -> MembersWritten:
+def _written(tenant_id: str, view: EntityView, count: int, done: Done) -> MembersWritten:
     change = done.change or members.Change(added=0, changed=0, removed=0, before=count)
     return MembersWritten(
-        tenant=tenant.tenant_id,
+        tenant=tenant_id,
         kind=view.entity.kind,
         slug=view.entity.slug,
         members=count,

@@ -13,7 +13,7 @@ from openmeet_appservice.homeserver import Homeserver
 from openmeet_appservice.reconciler.apply import Applier
 from openmeet_appservice.reconciler.parts import observe_part
 from openmeet_appservice.reconciler.settings import ReconcilerSettings
-from openmeet_appservice.store import checks, parts, puppets
+from openmeet_appservice.store import checks, parts
 from openmeet_appservice.store.database import Database
 from openmeet_appservice.store.parts import Part
 from openmeet_appservice.web.context import bind
@@ -69,8 +69,7 @@ class Admission:
         if not desired.members:
             raise NotReconciled("no_member", f"{user_id} does not belong into the room", patient=True)
         with bind(room=part.room_id):
-            known = await self._database.read(puppets.by_user_id, tenant, [user_id])
-            is_registered = user_id in known and known[user_id].registered
+            is_registered = part.puppets[user_id].registered
             # Who has no account is nowhere inside.
             ask = (user_id,) if is_registered else ()
             expected = Expected({user_id: "leave"}, ask, ask_levels=False)
@@ -81,7 +80,11 @@ class Admission:
             if steps.notes:
                 raise NotReconciled(steps.notes[0].code, steps.notes[0].describe(), patient=True)
             applied = await self._applier.apply(
-                part.room, part.room_id, steps.actions, is_outdated=lambda: False
+                part.room,
+                part.room_id,
+                steps.actions,
+                is_outdated=lambda: False,
+                known=part.puppets,
             )
             if applied.refused:
                 raise applied.refused[user_id]

@@ -8,7 +8,7 @@ at the end. Without an answer from the homeserver everything stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -86,7 +86,13 @@ class Applier:
         self._member_concurrency = member_concurrency
 
     async def apply(
-        self, room: Room, room_id: str, actions: Sequence[Action], *, is_outdated: Callable[[], bool]
+        self,
+        room: Room,
+        room_id: str,
+        actions: Sequence[Action],
+        *,
+        is_outdated: Callable[[], bool],
+        known: Mapping[str, Puppet] | None = None,
     ) -> Applied:
         """Apply *actions*, none of them `CreateRoom`, to the room.
 
@@ -96,6 +102,8 @@ class Applier:
             Our row of it, and its id on Matrix.
         is_outdated
             Asked between people: whether something newer is wanted, so that going on makes no sense.
+        known
+            The puppets among those whom *actions* are about; None: they are looked up.
 
         Raises
         ------
@@ -108,7 +116,7 @@ class Applier:
         for personal, group in groupby(actions, key=lambda action: isinstance(action, _Personal)):
             if personal:
                 await self._people(
-                    room, room_id, [a for a in group if isinstance(a, _Personal)], applied, is_outdated
+                    room, room_id, [a for a in group if isinstance(a, _Personal)], applied, is_outdated, known
                 )
             else:
                 for action in group:
@@ -166,9 +174,12 @@ class Applier:
         actions: Sequence[_Personal],
         applied: Applied,
         is_outdated: Callable[[], bool],
+        known: Mapping[str, Puppet] | None,
     ) -> None:
         everybody = {action.user_id for action in actions}
-        puppets = await self._database.read(puppet_store.by_user_id, room.tenant, everybody)
+        puppets = known
+        if puppets is None:
+            puppets = await self._database.read(puppet_store.by_user_id, room.tenant, everybody)
         people: Iterator[tuple[str, list[_Personal]]] = iter(_by_person(actions).items())
 
         async def work() -> None:

@@ -97,7 +97,7 @@ class PartReconciler:
             if steps is None or steps.notes:
                 return None
             applied = await self._applier.apply(
-                part.room, part.room_id, steps.actions, is_outdated=is_outdated
+                part.room, part.room_id, steps.actions, is_outdated=is_outdated, known=part.puppets
             )
         except HomeserverLimited:
             raise
@@ -126,7 +126,7 @@ async def observe_part(homeserver: Homeserver, part: Part, expected: Expected, *
         version=part.room.room_version or "1",
         members={**expected.memberships, **dict.fromkeys(expected.ask, "leave"), **asked.members},
         state=state,
-        ours=part.ours,
+        ours=frozenset(part.puppets),
         our_bans=our_bans(asked, bot),
         kept_out=kept_out(asked, bot),
         came=frozenset(check.user_id for check in part.checks if not check.is_known),

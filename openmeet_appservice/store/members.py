@@ -127,24 +127,35 @@ def merge(
     connection: Connection, entity: Entity, wanted: Mapping[str, Standing], gone: Collection[str]
 ) -> Change:
     """Add or change *wanted* and remove *gone*, both by our ids of users; leave the others alone."""
-    before = count(connection, entity)
-    user_ids, known = {}, {}
+    before, user_ids, known = None, {}, {}
     for row in _named_users(connection, entity, [*wanted, *gone]):
-        user_ids[row.id] = row.user_id
+        before, user_ids[row.id] = row.number, row.user_id
         if row.role is not None:
             known[row.id] = Standing(row.role, row.status, row.banned, row.muted)
+    if before is None:
+        before = count(connection, entity)
     done = _apply(connection, entity, known, wanted, known.keys() & set(gone))
     were = {user_ids[ref]: known.get(ref) for ref in done.refs} if len(done.refs) <= FEW else None
     return Change(done.added, done.changed, done.removed, before=before, were=were)
 
 
 def _named_users(connection: Connection, entity: Entity, refs: Collection[str]) -> Sequence[Any]:
-    """Return our id, the user id and the standing (NULL where there is none) of each of *refs*."""
+    """Return our id, the user id and the standing (NULL where there is none) of each of *refs*.
+
+    With each comes the *number* of members that the entity has.
+    """
     if not refs:
         return ()
+    everybody = members.alias()
+    number = (
+        select(func.count())
+        .select_from(everybody)
+        .where(everybody.c.tenant == entity.tenant, everybody.c.entity_ref == entity.ref)
+        .scalar_subquery()
+    )
     is_member = and_(_JOIN, members.c.entity_ref == entity.ref)
     return connection.execute(
-        select(users.c.id, users.c.user_id, *_STANDING)
+        select(users.c.id, users.c.user_id, *_STANDING, number.label("number"))
         .outerjoin_from(users, members, is_member)
         .where(users.c.tenant == entity.tenant, among(connection, users.c.id, refs))
     ).all()

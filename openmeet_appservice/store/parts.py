@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from openmeet_appservice.domain.kinds import AttendeeStatus, EntityKind, JoinPol
 from openmeet_appservice.domain.part import Check
 from openmeet_appservice.domain.rooms import DesiredRoom, EntityFacts, MemberFacts, RoomSettings, desired_room
 from openmeet_appservice.domain.tenant_settings import room_settings
-from openmeet_appservice.store import entities, pictures, wanted
+from openmeet_appservice.store import entities, pictures, puppets, wanted
 from openmeet_appservice.store.entities import Entity
 from openmeet_appservice.store.lookup_tables import gone
 from openmeet_appservice.store.member_tables import member_checks
 from openmeet_appservice.store.members import FEW, Standing
+from openmeet_appservice.store.puppets import Puppet
 from openmeet_appservice.store.rooms import IN_USE, Room
 from openmeet_appservice.store.tables import entities as entities_table
 from openmeet_appservice.store.tables import members, sync, tenants, users
@@ -34,8 +35,8 @@ class Part:
     ----------
     checks
         Who is to be compared.
-    ours
-        Those of them who are users of OpenMeet.
+    puppets
+        The puppets of those of them who are users of OpenMeet, by user id.
     entitled
         How many belong into the room. Counted only where it decides who joins; else 0.
     """
@@ -48,7 +49,7 @@ class Part:
     room_id: str
     generation: int
     checks: tuple[Check, ...]
-    ours: frozenset[str]
+    puppets: Mapping[str, Puppet]
     entitled: int
 
     def desired(self, *, bot: str) -> DesiredRoom:
@@ -103,7 +104,7 @@ def _checks(connection: Connection, named: Subquery, tenant: str, ref: str) -> S
     is_member = and_(
         members.c.tenant == users.c.tenant, members.c.user_ref == users.c.id, members.c.entity_ref == ref
     )
-    query = select(named.c.user_id, named.c.was, users.c.id, *_STANDING)
+    query = select(named.c.user_id.label("checked"), named.c.was, *puppets.COLUMNS, *_STANDING)
     return connection.execute(query.outerjoin_from(named, users, is_user).outerjoin(members, is_member)).all()
 
 
@@ -185,7 +186,7 @@ def _part(connection: Connection, row: Row[Any], found: Sequence[Any], defaults:
         room_id=row.room_id,
         generation=row.generation,
         checks=tuple(map(_check, found)),
-        ours=frozenset(one.user_id for one in found if one.id is not None),
+        puppets={one.user_id: puppets.from_row(one) for one in found if one.id is not None},
         entitled=entitled(connection, entity, settings) if decides else 0,
     )
 
@@ -209,9 +210,9 @@ def _check(row: Any) -> Check:
     now = None if row.role is None else Standing(row.role, row.status, row.banned, row.muted)
     was = None if row.was is None else orjson.loads(row.was)
     return Check(
-        user_id=row.user_id,
-        was=None if was is None else _facts(row.user_id, Standing(*was)),
-        now=None if now is None else _facts(row.user_id, now),
+        user_id=row.checked,
+        was=None if was is None else _facts(row.checked, Standing(*was)),
+        now=None if now is None else _facts(row.checked, now),
         is_known=row.was is not None,
     )
 

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, select, update
 
 from openmeet_appservice.domain.arrival import loads
 from openmeet_appservice.store.bulk import among
 from openmeet_appservice.store.tables import users
+
+COLUMNS: Final = (
+    users.c.tenant,
+    users.c.id,
+    users.c.slug,
+    users.c.spec,
+    users.c.user_id,
+    users.c.registered_at,
+    users.c.profile_name,
+)
+"""What `from_row` reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class Puppet:
 def get(connection: Connection, tenant: str, ref: str) -> Puppet | None:
     """Return the puppet of the user with that id of ours."""
     row = connection.execute(_columns().where(users.c.tenant == tenant, users.c.id == ref)).first()
-    return None if row is None else _puppet(row)
+    return None if row is None else from_row(row)
 
 
 def by_user_id(connection: Connection, tenant: str, user_ids: Collection[str]) -> dict[str, Puppet]:
@@ -49,7 +60,7 @@ def by_user_id(connection: Connection, tenant: str, user_ids: Collection[str]) -
     rows = connection.execute(
         _columns().where(users.c.tenant == tenant, among(connection, users.c.user_id, user_ids))
     )
-    return {row.user_id: _puppet(row) for row in rows}
+    return {row.user_id: from_row(row) for row in rows}
 
 
 def set_registered(connection: Connection, tenant: str, ref: str, *, now: int) -> None:
@@ -75,18 +86,11 @@ def set_profile_name(connection: Connection, puppet: Puppet, name: str) -> str |
 
 
 def _columns() -> Select[Any]:
-    return select(
-        users.c.tenant,
-        users.c.id,
-        users.c.slug,
-        users.c.spec,
-        users.c.user_id,
-        users.c.registered_at,
-        users.c.profile_name,
-    )
+    return select(*COLUMNS)
 
 
-def _puppet(row: Row[Any]) -> Puppet:
+def from_row(row: Row[Any]) -> Puppet:
+    """Return the puppet that *row*, which has `COLUMNS`, is about."""
     return Puppet(
         tenant=row.tenant,
         ref=row.id,

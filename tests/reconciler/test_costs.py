@@ -206,12 +206,6 @@ async def cost(whole: Whole, method: str, path: str, body: Any, event: str) -> t
     with statements() as run:
         await whole.call(method, path, body)
         assert await whole.service.wakeups.wait("reconciled", settled, 30)
-        looks = sum(LOOK in statement for statement in run)
-
-        async def looked_again() -> bool:
-            return sum(LOOK in statement for statement in run) > looks
-
-        await until(looked_again, "the worker looks whether there is more to do")
     shown = await whole.call("GET", event, expected=200)
     assert shown["sync"]["phase"] == "ready", shown["sync"]
     return [f"{seen.method} {seen.path}" for seen in whole.service.proxy.seen], run
@@ -238,12 +232,20 @@ async def test_one_member_costs_the_same_in_a_room_of_ten_and_of_ten_thousand(
         requests, run = await cost(whole, method, member, body, event)
         assert len(requests) <= most + (settings["join"] == "auto"), requests
         assert len(requests) <= MOST_REQUESTS
-        runs.append(run)
-    assert len(runs[0]) == len(runs[1])
+        # How often the worker looks is chance, and so is when a new connection introduces itself.
+        runs.append(
+            [statement for statement in run if LOOK not in statement and "pg_catalog" not in statement]
+        )
+    assert sorted(map(shape, runs[0])) == sorted(map(shape, runs[1]))
     # What OpenMeet's request took, and then the reconciler.
     request = next(n for n, statement in enumerate(runs[1]) if statement.startswith(CLAIM))
     assert request <= MOST_STATEMENTS, "\n".join(runs[1][:request])
     assert len(runs[1]) - request <= MOST_STATEMENTS, "\n".join(runs[1][request:])
+
+
+def shape(statement: str) -> str:
+    """Return the beginning of a statement, to compare what was done."""
+    return " ".join(statement.split())[:80]
 
 
 async def test_an_event_of_ten_thousand_is_ready_and_its_first_message_sent(whole: Whole) -> None:
