@@ -216,6 +216,7 @@ CHANGES: list[tuple[str, str, str, Any, int]] = [
     ("a host more", "PUT", "new", {"role": "host"}, 4),
     ("another role", "PUT", "a1", {"role": "moderator"}, 2),
     ("one less", "DELETE", "a1", None, 1),
+    ("a delta", "PATCH", "", {"upsert": [{"user": "new", "role": "guest"}], "remove": ["a1"]}, 3),
 ]
 
 
@@ -228,8 +229,9 @@ async def test_one_member_costs_the_same_in_a_room_of_ten_and_of_ten_thousand(
     runs = []
     for size in SIZES:
         event = await large(whole, f"club{size}", size, settings)
-        member = f"{event}/members/{whole.service.slug(user)}"
-        requests, run = await cost(whole, method, member, body, event)
+        members = f"{event}/members"
+        path = f"{members}/{whole.service.slug(user)}" if user else members
+        requests, run = await cost(whole, method, path, named(whole, body), event)
         assert len(requests) <= most + (settings["join"] == "auto"), requests
         assert len(requests) <= MOST_REQUESTS
         # How often the worker looks is chance, and so is when a new connection introduces itself.
@@ -241,6 +243,15 @@ async def test_one_member_costs_the_same_in_a_room_of_ten_and_of_ten_thousand(
     request = next(n for n, statement in enumerate(runs[1]) if statement.startswith(CLAIM))
     assert request <= MOST_STATEMENTS, "\n".join(runs[1][:request])
     assert len(runs[1]) - request <= MOST_STATEMENTS, "\n".join(runs[1][request:])
+
+
+def named(whole: Whole, body: Any) -> Any:
+    """Return *body* with the slugs of this test."""
+    if not body or "upsert" not in body:
+        return body
+    slug = whole.service.slug
+    upsert = [{**member, "user": slug(member["user"])} for member in body["upsert"]]
+    return {"upsert": upsert, "remove": [slug(user) for user in body["remove"]]}
 
 
 def shape(statement: str) -> str:
