@@ -361,7 +361,7 @@ def release(connection: Connection, lease: Lease, *, now: int) -> bool:
 def retry_failed(connection: Connection, *, now: int, code: str | None = None) -> int:
     """Have everything that failed tried again now, as after an outage; return how many there are.
 
-    With *code*, only what failed for that reason.
+    With *code*, only what failed for that reason. The whole is compared: it may be another by now.
     """
     why = (
         sync.c.error.is_not(None) if code is None else sync.c.error.startswith(_begins(code), autoescape=True)

@@ -28,6 +28,7 @@ from openmeet_appservice.store import (
     entities,
     event_log,
     kicks,
+    member_errors,
     puppets,
     rooms,
     sync,
@@ -308,6 +309,31 @@ async def test_what_is_deleted_for_good_is_told_to_be_archived_if_it_was_not(
         assert (body["data"]["room"]["slug"], body["data"]["room"]["room_id"]) == ("Picnic", "!one")
     assert await told.announcer.erase("t1", event.ref, [room.ref]), "doing it again does no harm"
     assert await told.types() == []
+
+
+async def test_what_is_told_after_a_change_of_members(told: Told) -> None:
+    entity = await told.entity()
+    await told.room(entity, "!1")
+    await told.finish(entity)
+    await told.database.write(member_errors.replace, "t1", entity.ref, {"@ada:x": "no"}, now=1)
+
+    async def finish(*, lacking: SyncError | None = None, is_part: bool) -> None:
+        def take(connection: Connection) -> Lease:
+            sync.change(connection, "t1", "entity", entity.ref, now=NOW, whole=False)
+            [lease] = sync.claim_due(connection, now=NOW, lease=1000, limit=9)
+            return lease
+
+        lease = await told.database.write(take)
+        await told.announcer.finish(lease, Result(lease.generation, lacking=lacking, is_part=is_part))
+
+    # Of the rest nothing is known then.
+    await finish(is_part=True)
+    assert await told.types() == ["room.ready"]
+    assert await told.database.read(member_errors.of, "t1", entity.ref, "@ada:x") is not None
+    # The whole was compared all the same, and what is lacking is told.
+    await finish(lacking=SyncError("image_unavailable", "HTTP 404", NOW), is_part=False)
+    assert await told.types() == ["room.degraded"]
+    assert await told.database.read(member_errors.of, "t1", entity.ref, "@ada:x") is None
 
 
 async def test_a_draft_is_not_told_of(told: Told) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection
 
 from openmeet_appservice.store import sync
 from openmeet_appservice.store.database import Database, open_database
@@ -216,3 +220,27 @@ async def test_what_has_to_be_compared(database: Database) -> None:
     await database.write(sync.fail, lease, ERROR, retry_at=1000)
     assert (await claimed()).whole
     assert await database.write(sync.poke_members, "t1", "unknown", now=1000) is None
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda c: sync.poke(c, "t1", "entity", "e1", now=1000),
+        # Due before, so that only what is compared changes.
+        lambda c: sync.poke_by(c, "t1", "entity", "e1", at=5000),
+        lambda c: sync.retry_failed(c, now=1000),
+    ],
+    ids=["poke", "poke_by", "retry_failed"],
+)
+async def test_what_is_due_without_a_change_of_members_is_compared_as_a_whole(
+    database: Database, again: Callable[[Connection], object]
+) -> None:
+    await touch(database)
+    [lease] = await claim(database, now=0)
+    await database.write(sync.finish, lease, observed=1)
+    await database.write(sync.change, "t1", "entity", "e1", now=1000, whole=False)
+    [lease] = await claim(database, now=1000)
+    await database.write(sync.fail, lease, ERROR, retry_at=1001, whole=False)
+    await database.write(again)
+    [lease] = await claim(database, now=1001)
+    assert lease.whole
