@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": {"--config", "--json"},
     "dev": {"--once", "--fresh", "--folder"},
     "healthcheck": {"--config"},
+    "explain": {"--config", "--json"},
     "tenant add": {"--config", "--json", "--name", "--webhook-url"},
     "tenant list": {"--config", "--json"},
     "tenant show": {"--config", "--json"},
@@ -110,6 +111,8 @@ def test_without_a_configuration_every_command_says_so(cli_in: Cli, command: str
     )
     if command.startswith("room"):
         words = ["t1", "event", "e1"]
+    if command == "explain":
+        words = ["t1", "event", "e1", "ada"]
     if command.startswith("delivery") and command != "delivery stats":
         words = ["main", "--only", "all"] if command == "delivery replay" else ["main"]
     ran = cli_in(*command.split(), *words, "--config", "nowhere.yaml")
