@@ -126,5 +126,5 @@ async def test_results_that_come_after_it_was_answered_change_nothing(intake: An
     [lease] = await intake.database.write(sync.claim_due, now=1_790_000_000_001, lease=1000, limit=5)
     assert (lease.subject, lease.tenant) == ("invite", "t1")
     await intake.database.write(invitations.forget, "t1", lease.ref)
-    assert await intake.database.write(sync.finish, lease, observed=0) is False
+    assert await intake.database.write(sync.finish, lease, observed=0) is None
     assert await due(intake.database) == []
