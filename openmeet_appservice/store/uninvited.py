@@ -7,16 +7,17 @@ looks the same from outside, so each puppet that comes in is looked up, at one s
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, Select, and_, select
 
 from openmeet_appservice.domain.kinds import AttendeeStatus, EntityKind
 from openmeet_appservice.domain.rooms import MemberFacts, RoomSettings, belongs
 from openmeet_appservice.domain.tenant_settings import room_settings
 from openmeet_appservice.store import checks
-from openmeet_appservice.store.bulk import among
+from openmeet_appservice.store.bulk import among_bound, bound
 from openmeet_appservice.store.tables import entities, members, rooms, tenants, users
 
 
@@ -34,7 +35,23 @@ def look_at(
     """
     if not joined:
         return False
-    query = (
+    dialect = connection.dialect.name
+    given = {
+        "room_ids": bound(dialect, {room_id for room_id, _ in joined}),
+        "user_ids": bound(dialect, {user_id for _, user_id in joined}),
+    }
+    found = False
+    for row in connection.execute(_standing(dialect), given):
+        if (row.room_id, row.user_id) in joined and not _belongs(row, defaults):
+            checks.look_at(connection, row.tenant, row.id, [row.user_id], now=now)
+            found = True
+    return found
+
+
+@cache
+def _standing(dialect: str) -> Select[Any]:
+    """Return the statement that says what each of these puppets is in the rooms' entities."""
+    return (
         select(
             rooms.c.room_id,
             rooms.c.tenant,
@@ -61,16 +78,10 @@ def look_at(
         )
         .where(
             rooms.c.state == "open",
-            among(connection, rooms.c.room_id, {room_id for room_id, _ in joined}),
-            among(connection, users.c.user_id, {user_id for _, user_id in joined}),
+            among_bound(dialect, rooms.c.room_id, "room_ids"),
+            among_bound(dialect, users.c.user_id, "user_ids"),
         )
     )
-    found = False
-    for row in connection.execute(query):
-        if (row.room_id, row.user_id) in joined and not _belongs(row, defaults):
-            checks.look_at(connection, row.tenant, row.id, [row.user_id], now=now)
-            found = True
-    return found
 
 
 def _belongs(row: Any, defaults: RoomSettings) -> bool:
