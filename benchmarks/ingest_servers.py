@@ -22,7 +22,7 @@ from mautrix.types import Event
 
 from benchmarks.provisioned import Provisioned
 from benchmarks.pushing import BOT, HS_TOKEN, ROOMS, SERVER
-from openmeet_appservice.domain.kinds import Access
+from openmeet_appservice.domain.kinds import DEFAULT_CHAT_STATUSES, Access
 from openmeet_appservice.domain.names import Template
 from openmeet_appservice.domain.rooms import RoomSettings
 from openmeet_appservice.domain.tenant_settings import LookupSettings
@@ -49,7 +49,7 @@ async def serve_ours(url: str) -> int:
         federate=False,
         access=Access.MEMBERS,
         power_levels=MappingProxyType({}),
-        chat_statuses=frozenset(),
+        chat_statuses=DEFAULT_CHAT_STATUSES,
     )
     app = build_app(
         IntakeSettings(

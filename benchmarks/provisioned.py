@@ -14,6 +14,7 @@ from openmeet_appservice.store.tables import (
     endpoints,
     entities,
     lanes,
+    members,
     room_events,
     rooms,
     tenants,
@@ -75,6 +76,7 @@ class Provisioned:
         idle = range(self.rooms, self.rooms + self.idle)
         _insert(connection, users, range(PEOPLE), _user)
         _insert(connection, entities, every, _entity)
+        _insert(connection, members, range(self.rooms * PEOPLE), _member)
         _insert(connection, rooms, every, lambda number: _room(number, idle=number >= self.rooms))
         _insert(connection, room_events, idle, lambda number: _event(number, number - self.rooms + 1))
         _insert(connection, lanes, idle, _lane)
@@ -125,6 +127,19 @@ def _entity(number: int) -> dict[str, Any]:
         "removals_confirmed": 0,
         "created_at": 0,
         "updated_at": 0,
+    }
+
+
+def _member(number: int) -> dict[str, Any]:
+    """Everybody belongs into every room that events come from."""
+    return {
+        "tenant": TENANT,
+        "entity_ref": f"entity_{number // PEOPLE}",
+        "user_ref": f"user_{number % PEOPLE}",
+        "role": "participant",
+        "status": "confirmed",
+        "banned": False,
+        "muted": False,
     }
 
 
