@@ -83,8 +83,8 @@ class LifeCycle:
                 operation=f"resync_{name}",
                 summary="Compare its room with what is wanted, now",
                 description="Reads the room anew from the homeserver and puts right what differs, without "
-                "waiting for the next regular check. With `confirm_removals` also what is held "
-                "(`mass_removal_held`) is done.",
+                "waiting for the next regular check; its picture is fetched again. With `confirm_removals` "
+                "also what is held (`mass_removal_held`) is done.",
                 tag=kind.tag,
                 access=Access.TENANT,
                 query=RoomWriteQuery,
