@@ -95,8 +95,9 @@ async def test_what_openmeet_knows_is_waited_for_with_its_room(asking: Any, answ
 async def test_two_queries_at_once_are_one_question(asking: Any, answering: Answering) -> None:
     queries = [asyncio.create_task(ask(asking)) for _ in range(5)]
     one = await answering.next()
-    while asking.wakeups.ticket("look_up") < 5:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while asking.wakeups.ticket("look_up") < 5:
+            await asyncio.sleep(0.01)
     await answering.found(one)
     assert set(await asyncio.gather(*queries)) == {200}
     assert len(answering.seen) == 1

@@ -83,8 +83,9 @@ async def test_what_is_archived_can_be_deleted_for_good_later(purging: Api) -> N
 async def test_whoever_waits_is_answered_when_it_is_gone(purging: Api) -> None:
     made = await purging.put(EVENT, SPEC)
     waiting = asyncio.create_task(purging.delete(f"{EVENT}?purge=true&wait=20"))
-    while (await purging.get(EVENT)).json["sync"]["phase"] != "deleting":
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while (await purging.get(EVENT)).json["sync"]["phase"] != "deleting":
+            await asyncio.sleep(0.01)
     await _erase(purging, made.json["etag"])
     answer = await waiting
     assert (answer.status, answer.json["slug"], answer.json["sync"]["phase"]) == (202, "Games", "deleting")

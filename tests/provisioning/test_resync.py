@@ -24,8 +24,9 @@ async def test_a_settled_room_is_compared_again(api: Api) -> None:
     assert asked.json["etag"] == (await api.get(EVENT)).json["etag"]
     assert await api.settle() == 1
     waiting = asyncio.create_task(api.post(f"{EVENT}/resync?wait=20", None))
-    while await api.settle() == 0:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while await api.settle() == 0:
+            await asyncio.sleep(0.01)
     assert ((await waiting).status, (await waiting).json["sync"]["phase"]) == (200, "ready")
 
 
